@@ -1,0 +1,140 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "base/units.h"
+#include "wire/messages.h"
+#include "wire/read_messages.h"
+
+namespace slipway {
+
+/// hash(anchor, export id, remote uid): what cached files belong to besides their FileId.
+using ExportKey = std::array<std::byte, 16>;
+
+struct CacheOptions {
+  std::string directory;
+  std::uint64_t size_max = 0;  ///< bytes allocated, index included; 0: smaller of 20 GiB, half of free
+  unsigned min_free_percent = 5;  ///< of the cache's file system stays free
+  enum class Verify { kFirst, kAlways } verify = Verify::kFirst;
+  bool allow_unsafe_file_system = false;  ///< NFS, FUSE, tmpfs (tests)
+};
+
+struct CacheStats {
+  std::uint64_t used = 0;        ///< bytes allocated: data files and index
+  std::uint64_t limit = 0;       ///< bytes
+  std::uint64_t hit_bytes = 0;   ///< served from disk or as known zeros
+  std::uint64_t stored_bytes = 0;
+  std::uint64_t not_stored_bytes = 0;  ///< arrived but not kept: cache or store queue full
+  std::uint64_t corrupt_units = 0;     ///< checksum mismatches and damaged index records
+  std::uint64_t evicted_bytes = 0;
+  std::uint64_t files = 0;
+  bool index_rebuilt = false;  ///< RocksDB was damaged beyond repair and started anew at this open
+};
+
+enum class RunKind : std::uint8_t {
+  kAbsent,  ///< to be fetched
+  kData,    ///< in the data file, verified
+  kZero,    ///< allocated on the server, all zero
+  kHole,
+};
+
+/// A maximal run of one kind, in whole units (the last one cut at the file's size).
+struct CachedRun {
+  ByteRange range;
+  RunKind kind = RunKind::kAbsent;
+};
+
+/// What is cached of a range. While `pin` lives, the regions are not evicted, so kData runs may be
+/// read (or spliced) from `fd` at the same offsets.
+struct CacheLookup {
+  std::vector<CachedRun> runs;
+  int fd = -1;
+  std::shared_ptr<const void> pin;  ///< owners: the reply under way, the region table
+  /// verify=always: kData runs are in memory here instead, at [range.offset - base).
+  std::shared_ptr<const Bytes> verified_bytes;
+  std::uint64_t base = 0;
+};
+
+/// A run that arrived. `bytes` is a view into `owner` for kData.
+struct StoreRun {
+  ByteRange range;  ///< starts at a unit; whole units, or up to the file's end
+  RunKind kind = RunKind::kData;
+  bool young = false;  ///< valid only until the file is opened the next time
+  ByteView bytes;
+  std::shared_ptr<const void> owner;  ///< owners: waiting readers and the store queue
+};
+
+/// The cached content of one version of one remote file. Kept by whoever has it open; the cache
+/// knows it only weakly. Any thread.
+class CachedFile {
+ public:
+  virtual ~CachedFile() = default;
+
+  virtual std::uint64_t generation() const noexcept = 0;  ///< local, never reused
+
+  /// The latest record with the same content (its ctime may move on).
+  virtual VersionRecord version() const = 0;
+
+  /// Splits a range (any bounds below the file's size) into runs. Damaged data is counted, dropped
+  /// and reported as kAbsent. Reads the index on a region's first touch, never afterwards.
+  virtual CacheLookup lookup(const ByteRange& range) = 0;
+
+  /// True when every unit is kData, kZero or kHole (counted, not scanned).
+  virtual bool complete() const = 0;
+
+  /// For CONFIRM: the cached units, by region, ascending from `first_region`, at most `max` regions.
+  virtual std::vector<ConfirmRegion> confirm_regions(std::uint64_t first_region,
+                                                     std::size_t max) = 0;
+  /// Drops the cached units of a region.
+  virtual void drop_region(std::uint64_t region) = 0;
+  /// The content was confirmed under a newer ctime.
+  virtual Status set_version(const VersionRecord& version) = 0;
+};
+
+/// How the cache answered an open.
+struct CacheOpen {
+  std::shared_ptr<CachedFile> file;
+  /// The index knew this file with another ctime but the same size and mtime, or held young units:
+  /// confirm before the first read, then set_version().
+  bool must_confirm = false;
+};
+
+/// A persistent cache of blocks of remote files: one sparse file per image version, an index in
+/// RocksDB, checksums, a bound on allocated bytes (docs/cache-format.md). Any thread may call
+/// anything. One process per directory. Owns a store thread and an eviction thread. A failing disk
+/// or index makes misses, never errors of reads.
+class BlockCache {
+ public:
+  /// kBusy with the pid of the owner; kInvalid for a refused file system, another format's version
+  /// or a path that is no directory; kReadOnly, kNoSpace. Damage of the index is repaired or, loudly,
+  /// replaced.
+  static Result<std::unique_ptr<BlockCache>> open(const CacheOptions& options);
+
+  virtual ~BlockCache() = default;
+
+  /// The cached file for this version: the known one when same_content(), else a new generation (an
+  /// older one stays until its last user lets go, then its space is freed).
+  virtual Result<CacheOpen> open_file(const ExportKey& owner, const VersionRecord& version) = 0;
+
+  /// Queues runs for storing; false when the queue is full or the cache has no room (counted).
+  /// `stored` is called once on the store thread, after the index names them or they were dropped.
+  virtual bool store(std::shared_ptr<CachedFile> file, std::vector<StoreRun> runs,
+                     std::function<void()> stored) = 0;
+
+  /// 16 random bytes kept in the directory: this client's identity.
+  virtual std::array<std::byte, 16> client_id() const noexcept = 0;
+
+  virtual CacheStats stats() const = 0;
+
+  /// Finishes queued stores and closes the index. Called by the destructor.
+  virtual void close() = 0;
+};
+
+}  // namespace slipway

@@ -1,0 +1,111 @@
+#pragma once
+
+#include "cache/block_cache.h"
+#include "cache/cache_core.h"
+#include "cache/data_file.h"
+#include "cache/index_records.h"
+#include "cache/region_table.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
+namespace slipway {
+
+class FileCatalog;
+
+/// One generation of one remote file: its file record, its data file, and the way to its regions.
+/// Any thread. Owners: handles, the store queue and the evictor; when the last lets go of a
+/// superseded one, its space is freed. Order of locks: records_mutex_ (around index writes of the
+/// file record), then version_mutex_.
+class StoredFile final : public CachedFile, public RegionLoader {
+ public:
+  /// `catalog` and `core` outlive the cache's facade: both are owned by this too.
+  StoredFile(std::shared_ptr<CacheCore> core, std::shared_ptr<FileCatalog> catalog,
+             const FileKey& key, const FileRecord& record);
+  ~StoredFile() override;
+
+  // CachedFile.
+  std::uint64_t generation() const noexcept override { return generation_; }
+
+  VersionRecord version() const override;
+  CacheLookup lookup(const ByteRange& range) override;
+  bool complete() const override;
+  std::vector<ConfirmRegion> confirm_regions(std::uint64_t first_region, std::size_t max) override;
+  void drop_region(std::uint64_t region) override;
+  Status set_version(const VersionRecord& version) override;
+
+  // RegionLoader.
+  RegionContent load_region(const RegionKey& key) override;
+
+  const FileKey& key() const noexcept { return key_; }
+
+  std::uint64_t size() const noexcept { return size_; }
+
+  DataFile& data() noexcept { return *data_; }
+
+  std::shared_ptr<DataFile> data_owner() const { return data_; }
+
+  const std::shared_ptr<UnitCounts>& counts() const noexcept { return counts_; }
+
+  RegionKey region_key(std::uint64_t region) const noexcept { return {generation_, region}; }
+
+  /// Bytes of unit `unit` of a region: a whole unit, or the file's short last one.
+  std::uint64_t unit_length(std::uint64_t region, std::size_t unit) const noexcept;
+
+  /// Must an opener that knows `version` confirm first? Notes what was young so far.
+  bool must_confirm(const VersionRecord& version);
+
+  /// Another generation took over: nothing is stored any more, the space is freed at the end.
+  void supersede();
+
+  bool superseded() const noexcept { return superseded_; }
+
+  /// Counts the drops: what was fetched before one must not be stored after it.
+  std::uint64_t drops() const noexcept { return drops_; }
+
+  /// Called before and after young units are stored: the file must be confirmed at its next open.
+  void note_young();
+
+  /// Records of a region that was dropped, but could not be erased from the index yet.
+  bool is_unerased(std::uint64_t region) const;
+  void set_erased(std::uint64_t region);
+
+  /// Persists that every unit is valid, when it is so and was not known.
+  void note_progress();
+  /// Persists that this is no longer so; before the records go.
+  void note_loss();
+
+ private:
+  friend class RangeLookup;
+
+  /// The index did not lose records since this file's content was last known to be right.
+  bool trusted() const noexcept { return epoch_ == core_->epoch(); }
+
+  Status write_record();  // REQUIRES: records_mutex_
+
+  const std::shared_ptr<CacheCore> core_;
+  const std::shared_ptr<FileCatalog> catalog_;
+  const FileKey key_;
+  const std::uint64_t generation_;
+  const std::uint64_t size_;
+  const std::shared_ptr<DataFile> data_;
+  const std::shared_ptr<UnitCounts> counts_;
+
+  std::mutex records_mutex_;  // one writer of the file record; guards record_ against writers
+  mutable std::mutex version_mutex_;  // short: guards what follows
+  FileRecord record_;
+  std::set<std::uint64_t> unerased_;
+  std::uint64_t confirmed_young_ = 0;
+
+  std::atomic<std::uint64_t> young_stores_ = 0;
+  std::atomic<std::uint64_t> drops_ = 0;
+  std::atomic<bool> superseded_ = false;
+  std::atomic<bool> complete_;
+  std::atomic<std::uint64_t> epoch_;  // record_.epoch: another than the cache's, nothing is loaded
+};
+
+}  // namespace slipway

@@ -1,0 +1,44 @@
+#pragma once
+
+#include "base/units.h"
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+namespace slipway {
+
+/// How many units of one file are valid, kept per region so that it stays right however often a
+/// region is loaded, filled or evicted. A region that was never looked at counts as nothing, so the
+/// sum may be too low, never too high. Files above 4 TiB are not counted: never complete. Any
+/// thread. A leaf: called under a shard's lock.
+class UnitCounts {
+ public:
+  explicit UnitCounts(std::uint64_t file_size) : units_((file_size + kUnitSize - 1) / kUnitSize) {}
+
+  void set(std::uint64_t region, std::size_t valid) {
+    if (region >= kRegionsCounted)
+      return;
+    const std::lock_guard lock(mutex_);
+    if (region >= counts_.size())
+      counts_.resize(region + 1);
+    total_ += valid;
+    total_ -= counts_[region];
+    counts_[region] = static_cast<std::uint16_t>(valid);
+  }
+
+  bool complete() const {
+    const std::lock_guard lock(mutex_);
+    return total_ == units_;
+  }
+
+ private:
+  static constexpr std::uint64_t kRegionsCounted = 1024 * 1024;
+
+  const std::uint64_t units_;
+  mutable std::mutex mutex_;
+  std::vector<std::uint16_t> counts_;  // two bytes per 4 MiB of file
+  std::uint64_t total_ = 0;
+};
+
+}  // namespace slipway

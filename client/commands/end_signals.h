@@ -1,0 +1,31 @@
+#pragma once
+
+#include <functional>
+#include <thread>
+
+#include "base/guarded.h"
+
+namespace slipway {
+
+/// Turns SIGTERM and SIGINT into a call on an ordinary thread. Make it before any other thread: it
+/// blocks both signals for the whole process. Until on_signal() is first called, a signal just ends
+/// the process (nothing is mounted yet), with status 128 + its number, as a shell would show it.
+class EndSignals {
+ public:
+  EndSignals();
+  ~EndSignals();
+  EndSignals(const EndSignals&) = delete;
+  EndSignals& operator=(const EndSignals&) = delete;
+
+  /// `handler` runs on the watching thread, once per signal, and never after the next on_signal().
+  void on_signal(std::function<void()> handler);
+
+ private:
+  void watch();
+
+  Guarded<std::function<void()>> handler_;
+  const int stop_signal_;
+  std::thread thread_;
+};
+
+}  // namespace slipway

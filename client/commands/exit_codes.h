@@ -1,0 +1,11 @@
+#pragma once
+
+namespace slipway {
+
+// What mount(8) and umount(8) expect of a helper.
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitUsage = 1;
+inline constexpr int kExitSystem = 2;     ///< out of memory, no /dev/fuse, no fork
+inline constexpr int kExitFailure = 32;  ///< the mount (or unmount) failed
+
+}  // namespace slipway

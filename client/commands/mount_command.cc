@@ -1,0 +1,189 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <thread>
+
+#include "base/log.h"
+#include "commands/commands.h"
+#include "commands/end_signals.h"
+#include "commands/exit_codes.h"
+#include "commands/mount_table.h"
+#include "commands/mounted.h"
+
+namespace slipway {
+
+namespace {
+
+int report(const Error& error) {
+  fmt::print(stderr, "slipway: {}\n", error.message);
+  return error.code == ErrorCode::kOutOfMemory ? kExitSystem : kExitFailure;
+}
+
+bool is_inside(const std::string& path, const std::string& directory) {
+  return path == directory || path.starts_with(directory == "/" ? "/" : directory + "/");
+}
+
+/// What can be known about the mountpoint before the network is asked. A mount whose process died
+/// is cleared away.
+Status prepare_mountpoint(const std::string& mountpoint, const MountOptions& options) {
+  SLIPWAY_TRY_ASSIGN(const auto table, read_mount_table());
+  if (const auto entry = find_mount(table, mountpoint); entry && entry->type == kMountType) {
+    if (!is_dead_mount(mountpoint))
+      return fail(ErrorCode::kBusy, "'{}' is already a slipway mount (of {}): slipway umount it first",
+                  mountpoint, entry->source);
+    log_warning("'{}' was left behind by a process that died: clearing it away", mountpoint);
+    SLIPWAY_TRY(unmount_path(mountpoint, /*lazy=*/true));
+  }
+  struct stat st {};
+  if (::stat(mountpoint.c_str(), &st) != 0)
+    return fail(from_errno(errno), "mountpoint '{}' {}", mountpoint,
+                errno == ENOENT ? "does not exist: make it with mkdir" : "can't be reached");
+  if (!S_ISDIR(st.st_mode))
+    return fail(ErrorCode::kNotDirectory, "mountpoint '{}' is not a directory", mountpoint);
+  if (is_inside(mountpoint, options.cache.directory) ||
+      is_inside(options.cache.directory, mountpoint))
+    return fail(ErrorCode::kInvalid,
+                "the mountpoint '{}' and the cache '{}' must not be inside each other", mountpoint,
+                options.cache.directory);
+  return {};
+}
+
+void warn_about_other_users(const MountOptions& options, const Mounter& mounter) {
+  if (options.allow_other || mounter.uid == 0)
+    return;
+  fmt::print(stderr,
+             "slipway: note: only you can see this mount; monitors that run as root or another user "
+             "(VMware, libvirt) will fail: mount with -o allow_other, after putting "
+             "'user_allow_other' into /etc/fuse.conf\n");
+}
+
+/// Serves until unmounted or told to end by SIGTERM or SIGINT.
+int serve(Mounted& mounted, MountLauncher& launcher, const std::string& mountpoint,
+          EndSignals& signals) {
+  signals.on_signal([&] {
+    log_info("told to end: unmounting '{}'", mountpoint);
+    // Files may be open: the mount is detached, and those who have them get errors from now on.
+    if (!launcher.unmount(mountpoint, /*lazy=*/true))
+      log_warning("'{}' could not be unmounted", mountpoint);
+    mounted.exit();
+  });
+  const int result = mounted.serve();
+  signals.on_signal([] {});
+  return result;
+}
+
+/// The file system must answer before the mount counts as working.
+Status check_answers(const std::string& mountpoint) {
+  struct stat st {};
+  if (::stat(mountpoint.c_str(), &st) != 0)
+    return fail_errno(errno, "the new mount on '{}' does not answer", mountpoint);
+  return {};
+}
+
+void redirect_to_null() {
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const int fd : {0, 1, 2})
+    ::dup2(null.get(), fd);
+}
+
+/// Runs the mount. `ready` is told once it works: then, in a daemon, the terminal is let go.
+int run_mount(const MountOptions& options, const Mounter& mounter, const std::string& mountpoint,
+              UniqueFd ready) {
+  auto launcher = MountLauncher::spawn();
+  if (!launcher)
+    return report(launcher.error());
+  EndSignals signals;
+  auto mounted = Mounted::start(options, mountpoint, *launcher, /*interactive=*/true);
+  if (!mounted)
+    return report(mounted.error());
+  Error failed;
+  std::thread check([&] {
+    if (const Status status = check_answers(mountpoint); !status) {
+      failed = status.error();
+      (void)launcher->unmount(mountpoint, /*lazy=*/true);
+      (*mounted)->exit();
+      return;
+    }
+    warn_about_other_users(options, mounter);
+    if (ready) {
+      ::setsid();
+      [[maybe_unused]] const int changed = ::chdir("/");
+      log_to(LogSink::kSyslog, "slipway");
+      if (!options.verbose)
+        set_log_level(LogLevel::kInfo);
+      redirect_to_null();
+      [[maybe_unused]] const ssize_t n = ::write(ready.get(), "", 1);
+      ready.reset();
+    }
+    log_info("mounted {} on '{}'", options.source, mountpoint);
+  });
+  const int result = serve(**mounted, *launcher, mountpoint, signals);
+  check.join();
+  if (!failed.message.empty())
+    return report(failed);
+  return result == 0 ? kExitOk : kExitFailure;
+}
+
+/// The parent of a daemon: its exit status is the daemon's verdict.
+int wait_for_daemon(pid_t child, const UniqueFd& ready) {
+  char byte = 0;
+  ssize_t n = 0;
+  do {
+    n = ::read(ready.get(), &byte, 1);
+  } while (n < 0 && errno == EINTR);
+  if (n == 1)
+    return kExitOk;
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFSIGNALED(status)) {
+    fmt::print(stderr, "slipway: the mount's process was killed by signal {}\n", WTERMSIG(status));
+    return kExitSystem;
+  }
+  return WEXITSTATUS(status) == kExitOk ? kExitFailure : WEXITSTATUS(status);
+}
+
+}  // namespace
+
+int mount_command(MountOptions options, const Mounter& mounter) {
+  auto mountpoint = absolute_mountpoint(options.mountpoint);
+  if (!mountpoint)
+    return report(mountpoint.error());
+  if (options.cache.directory.empty()) {
+    auto directory = default_cache_directory(options, mounter);
+    if (!directory)
+      return report(directory.error());
+    options.cache.directory = *directory;
+  } else if (options.cache.directory.front() != '/') {
+    // The daemon changes to "/": a relative path means here.
+    char here[4096];
+    if (::getcwd(here, sizeof here) != nullptr)
+      options.cache.directory = std::string(here) + "/" + options.cache.directory;
+  }
+  if (const Status status = prepare_mountpoint(*mountpoint, options); !status)
+    return report(status.error());
+  ::signal(SIGPIPE, SIG_IGN);
+  if (options.foreground)
+    return run_mount(options, mounter, *mountpoint, UniqueFd());
+  int pipe_fds[2];
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0)
+    return report(system_error(errno, "pipe"));
+  UniqueFd read_end(pipe_fds[0]);
+  UniqueFd write_end(pipe_fds[1]);
+  // Forked before any secret exists; the child asks for passwords on the same terminal.
+  const pid_t child = ::fork();
+  if (child < 0)
+    return report(system_error(errno, "fork"));
+  if (child == 0) {
+    read_end.reset();
+    return run_mount(options, mounter, *mountpoint, std::move(write_end));
+  }
+  write_end.reset();
+  return wait_for_daemon(child, read_end);
+}
+
+}  // namespace slipway

@@ -1,0 +1,137 @@
+#include "commands/mount_table.h"
+
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+
+#include "base/unique_fd.h"
+
+extern char** environ;
+
+namespace slipway {
+
+namespace {
+
+std::string unescape_octal(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size() && text[i + 1] >= '0' && text[i + 1] <= '3') {
+      const int value = (text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0');
+      out += static_cast<char>(value);
+      i += 3;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> out;
+  while (!text.empty()) {
+    const auto end = text.find(separator);
+    out.push_back(text.substr(0, end));
+    if (end == std::string_view::npos)
+      break;
+    text.remove_prefix(end + 1);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<MountEntry> parse_mountinfo(std::string_view text) {
+  std::vector<MountEntry> out;
+  for (const std::string_view line : split(text, '\n')) {
+    // id parent major:minor root MOUNTPOINT options [optional fields] - TYPE SOURCE super-options
+    const auto dash = line.find(" - ");
+    if (dash == std::string_view::npos)
+      continue;
+    const auto head = split(line.substr(0, dash), ' ');
+    const auto tail = split(line.substr(dash + 3), ' ');
+    if (head.size() < 5 || tail.size() < 2)
+      continue;
+    out.push_back({unescape_octal(head[4]), std::string(tail[0]), unescape_octal(tail[1])});
+  }
+  return out;
+}
+
+Result<std::vector<MountEntry>> read_mount_table() {
+  SLIPWAY_TRY_ASSIGN(const std::string text,
+                     read_small_file("/proc/self/mountinfo", 16 * 1024 * 1024));
+  return parse_mountinfo(text);
+}
+
+std::optional<MountEntry> find_mount(const std::vector<MountEntry>& table,
+                                     std::string_view mountpoint) {
+  for (auto entry = table.rbegin(); entry != table.rend(); ++entry) {
+    if (entry->mountpoint == mountpoint)
+      return *entry;
+  }
+  return std::nullopt;
+}
+
+Result<std::string> absolute_mountpoint(const std::string& typed) {
+  std::string path = typed;
+  while (path.size() > 1 && path.back() == '/')
+    path.pop_back();
+  if (path.empty())
+    return fail(ErrorCode::kInvalid, "the mountpoint is empty");
+  const auto slash = path.rfind('/');
+  std::string parent = slash == std::string::npos ? "." : path.substr(0, slash);
+  std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
+  if (name == "." || name == ".." || path == "/") {
+    parent = path;
+    name.clear();
+  } else if (parent.empty()) {
+    parent = "/";
+  }
+  char resolved[PATH_MAX];
+  struct stat st {};
+  // A link at the end is followed while it can be: mount(8) does so too.
+  if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode) &&
+      ::realpath(path.c_str(), resolved) != nullptr)
+    return std::string(resolved);
+  if (::realpath(parent.c_str(), resolved) == nullptr)
+    return fail_errno(errno, "mountpoint '{}'", typed);
+  std::string out = resolved;
+  if (!name.empty())
+    out += (out == "/" ? "" : "/") + name;
+  return out;
+}
+
+bool is_dead_mount(const std::string& mountpoint) {
+  struct stat st {};
+  return ::stat(mountpoint.c_str(), &st) != 0 && errno == ENOTCONN;
+}
+
+Status unmount_path(const std::string& mountpoint, bool lazy) {
+  if (::geteuid() == 0) {
+    if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
+      return {};
+    return fail_errno(errno, "unmount '{}'", mountpoint);
+  }
+  std::string program = "fusermount3";
+  std::string how = lazy ? "-uz" : "-u";
+  std::string end = "--";
+  std::string target = mountpoint;
+  char* argv[] = {program.data(), how.data(), end.data(), target.data(), nullptr};
+  pid_t pid = 0;
+  if (const int error = ::posix_spawnp(&pid, "fusermount3", nullptr, nullptr, argv, environ);
+      error != 0)
+    return fail_errno(error, "fusermount3 (package fuse3)");
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    return fail(ErrorCode::kBusy, "fusermount3 could not unmount '{}'", mountpoint);
+  return {};
+}
+
+}  // namespace slipway

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "base/result.h"
+#include "cache/block_cache.h"
+#include "commands/mount_options.h"
+#include "control/control_server.h"
+#include "fs/file_system.h"
+#include "fs/fuse_launcher.h"
+#include "remote/remote_session.h"
+#include "source/cached_source.h"
+
+namespace slipway {
+
+/// All parts of one running mount, assembled in the order in which they depend on each other and
+/// taken apart in reverse. Cache and mount are separate objects. Used by one thread; the parts have
+/// threads of their own.
+class Mounted {
+ public:
+  /// Opens the cache, sets the session up (asking on the terminal if `interactive`), and mounts.
+  /// Nothing is left mounted on failure.
+  static Result<std::unique_ptr<Mounted>> start(const MountOptions& options,
+                                                const std::string& mountpoint,
+                                                MountLauncher& launcher, bool interactive);
+  ~Mounted();
+  Mounted(const Mounted&) = delete;
+  Mounted& operator=(const Mounted&) = delete;
+
+  /// Serves until the file system is unmounted; 0 or a negative errno.
+  int serve();
+  /// Makes serve() return. Any thread.
+  void exit();
+
+  /// The status document (docs/slipway.1, "STATUS").
+  std::string status_json() const;
+
+ private:
+  Mounted(const MountOptions& options, std::string mountpoint);
+  std::string handle_control(const std::string& line);
+
+  const MountOptions options_;
+  const std::string mountpoint_;
+  std::unique_ptr<BlockCache> cache_;
+  std::unique_ptr<RemoteSession> remote_;
+  std::unique_ptr<BlockSource> remote_source_;
+  std::unique_ptr<CachedSource> cached_source_;
+  std::unique_ptr<BlockSource> readahead_;
+  std::unique_ptr<MountedFileSystem> fs_;
+  std::unique_ptr<ControlServer> control_;
+};
+
+}  // namespace slipway

@@ -1,0 +1,107 @@
+#include <cstdio>
+
+#include <nlohmann/json.hpp>
+
+#include "base/units.h"
+#include "commands/commands.h"
+#include "commands/exit_codes.h"
+#include "commands/mount_table.h"
+#include "control/control_client.h"
+#include "control/runtime_directory.h"
+
+namespace slipway {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kRequest = R"({"version": 1, "command": "status"})";
+
+std::string bytes(const Json& value) { return format_size(value.get<std::uint64_t>()); }
+
+void print_text(const Json& s) {
+  const Json& link = s.at("link");
+  const Json& cache = s.at("cache");
+  const Json& reads = s.at("reads");
+  fmt::print("{} on {}\n", s.at("source").get<std::string>(), s.at("mountpoint").get<std::string>());
+  fmt::print("  state      {}{}\n", link.at("state").get<std::string>(),
+             link.at("why").get<std::string>().empty()
+                 ? ""
+                 : " (" + link.at("why").get<std::string>() + ")");
+  fmt::print("  transport  {}; set up over {}; {} the loss of SSH\n",
+             link.at("transport").get<std::string>(),
+             link.at("session_transport").get<std::string>(),
+             link.at("survives_ssh").get<bool>() ? "survives" : "does not survive");
+  fmt::print("  link       round trip {:.1f} ms, {} received, {} sent, {} requests in flight\n",
+             link.at("rtt_ms").get<double>(), bytes(link.at("bytes_received")),
+             bytes(link.at("bytes_sent")), link.at("requests_in_flight").get<std::uint64_t>());
+  fmt::print("  cache      {} of {} used in {}\n", bytes(cache.at("used")),
+             bytes(cache.at("limit")), cache.at("directory").get<std::string>());
+  fmt::print("  reads      {} hits, {} misses, {} waiting, {} corrupt units\n",
+             reads.at("hits").get<std::uint64_t>(), reads.at("misses").get<std::uint64_t>(),
+             reads.at("waiting").get<std::uint64_t>(),
+             cache.at("corrupt_units").get<std::uint64_t>());
+}
+
+/// The answer, or an error that says what is the matter with the mount.
+Result<Json> ask(const std::string& socket) {
+  SLIPWAY_TRY_ASSIGN(const std::string line, control_request(socket, kRequest));
+  Json answer = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!answer.is_object())
+    return fail(ErrorCode::kProtocol, "the mount's process gave an answer that is no JSON object");
+  if (answer.contains("error"))
+    return fail(ErrorCode::kIo, "{}", answer["error"].dump());
+  return answer;
+}
+
+}  // namespace
+
+int status_command(const std::string& mountpoint, bool json) {
+  std::vector<std::string> sockets;
+  if (mountpoint.empty()) {
+    auto all = control_sockets();
+    if (!all) {
+      fmt::print(stderr, "slipway: {}\n", all.error().message);
+      return kExitFailure;
+    }
+    sockets = std::move(*all);
+  } else {
+    auto path = absolute_mountpoint(mountpoint);
+    auto socket = path ? control_socket_path(*path) : fail(path.error());
+    if (!socket) {
+      fmt::print(stderr, "slipway: {}\n", socket.error().message);
+      return kExitFailure;
+    }
+    sockets = {*socket};
+  }
+  Json list = Json::array();
+  for (const std::string& socket : sockets) {
+    auto answer = ask(socket);
+    if (answer) {
+      list.push_back(std::move(*answer));
+    } else if (!mountpoint.empty()) {
+      fmt::print(stderr, "slipway: '{}' is not a running slipway mount of yours{}\n", mountpoint,
+                 is_dead_mount(mountpoint)
+                     ? " (its process died: slipway umount it, then mount again)"
+                 : answer.error().code == ErrorCode::kNotFound ? ""
+                                                               : ": " + answer.error().message);
+      return kExitFailure;
+    }
+  }
+  try {
+    if (json) {
+      fmt::print("{}\n", (mountpoint.empty() ? list : list.front()).dump(2));
+    } else {
+      for (const Json& status : list)
+        print_text(status);
+      if (list.empty())
+        fmt::print("no slipway mounts\n");
+    }
+  } catch (const Json::exception& e) {
+    fmt::print(stderr, "slipway: the mount's process is of another version: {}\n", e.what());
+    return kExitFailure;
+  }
+  return kExitOk;
+}
+
+}  // namespace slipway

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "fs/cancel_slot.h"
+#include "remote/remote_session.h"
+
+namespace slipway {
+
+/// One answer of the server: entries [first, first + entries.size()) of a directory.
+struct DirectoryChunk {
+  std::uint64_t first = 0;
+  std::vector<DirectoryEntry> entries;
+  bool end = false;  ///< nothing follows
+  TimePoint asked;
+
+  bool covers(std::uint64_t index) const noexcept {
+    return index >= first && (index - first < entries.size() || end);
+  }
+};
+
+/// An open directory. Reads whole answers (one round trip for kReaddirEntriesMax entries), keeps
+/// one, and remembers where the others start, so that memory is bounded and a seek back asks again.
+/// Any thread. Owners: the handle table and the calls under way.
+class Directory : public std::enable_shared_from_this<Directory> {
+ public:
+  Directory(RemoteSession& remote, NodeRef node, std::uint64_t inode_number);
+
+  const std::string& path() const noexcept { return node_.path; }
+
+  std::uint64_t inode_number() const noexcept { return inode_number_; }
+
+  using Loaded = std::shared_ptr<const DirectoryChunk>;  ///< owners: the directory, its readers
+
+  /// The chunk that covers `index`, or the last one. Inside the call when it is there already.
+  void load(std::uint64_t index, Done<Loaded> done, const std::shared_ptr<CancelSlot>& slot);
+
+  /// The next load asks the server again: rewinddir.
+  void rewind();
+
+ private:
+  struct Start {
+    std::uint64_t index = 0;
+    std::uint64_t cursor = 0;
+  };
+
+  void fetch(Start start, std::uint64_t index, Done<Loaded> done,
+             const std::shared_ptr<CancelSlot>& slot, unsigned step);
+  Result<Loaded> take(const Start& start, ReaddirReply reply, TimePoint asked);
+
+  RemoteSession& remote_;
+  const NodeRef node_;
+  const std::uint64_t inode_number_;
+  std::mutex mutex_;
+  std::vector<Start> starts_{Start{}};  ///< ascending, of the chunks seen and of the next one
+  Loaded current_;
+};
+
+}  // namespace slipway

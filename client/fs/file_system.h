@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "cache/block_cache.h"
+#include "remote/remote_session.h"
+#include "source/block_source.h"
+#include "source/cached_source.h"
+
+namespace slipway {
+
+enum class IdMap { kUser, kNone };
+
+struct FileSystemOptions {
+  IdMap idmap = IdMap::kUser;  ///< kUser: everything is shown as owned by `uid` and `gid`
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::uint32_t umask = 0;  ///< permission bits taken away
+  Duration attr_timeout = std::chrono::seconds(1);
+  /// hash16(anchor, export id, remote uid): whose cached files these are.
+  ExportKey export_key{};
+};
+
+struct FileSystemStats {
+  std::uint64_t reads = 0;
+  std::uint64_t read_bytes = 0;
+  std::uint64_t hit_reads = 0;   ///< answered without the network
+  std::uint64_t miss_reads = 0;  ///< waited for the network
+  std::uint64_t waiting_reads = 0;
+  std::uint64_t open_files = 0;
+  std::uint64_t nodes = 0;  ///< files and directories that the kernel knows
+};
+
+/// The mounted file system: libfuse's low-level callbacks over RemoteSession (names) and a
+/// BlockSource (content). No callback waits for the network; each request is answered once.
+class MountedFileSystem {
+ public:
+  /// `fuse_fd` is an open and mounted /dev/fuse descriptor (the launcher's); libfuse adopts it.
+  /// `confirmer` is the cached source inside the stack whose top is `source`. All must outlive the
+  /// file system, and must complete every call that is cancelled.
+  static Result<std::unique_ptr<MountedFileSystem>> create(const FileSystemOptions& options,
+                                                           RemoteSession& remote,
+                                                           BlockCache& cache,
+                                                           CachedSource& confirmer,
+                                                           BlockSource& source, UniqueFd fuse_fd);
+
+  /// Cancels what waits and lets go of all handles. run() must have returned.
+  virtual ~MountedFileSystem() = default;
+
+  /// Serves until unmounted or exit(); blocks. 0, or a negative errno. Once per object.
+  virtual int run() = 0;
+  /// Makes run() return. Any thread, not a signal handler. The mount stays until it is unmounted.
+  virtual void exit() = 0;
+
+  virtual FileSystemStats stats() const = 0;
+};
+
+}  // namespace slipway

@@ -1,0 +1,106 @@
+#include "fs/files.h"
+
+#include <utility>
+
+#include "fs/opening.h"
+#include "fs/read_call.h"
+#include "fs/seek_call.h"
+
+namespace slipway {
+namespace {
+
+tl::unexpected<Error> not_open() { return fail(ErrorCode::kBadHandle, "the file is not open"); }
+
+}  // namespace
+
+Files::Files(const FilesParts& parts) : parts_(parts) {}
+
+void Files::open(std::uint64_t nodeid, Done<Opened> done, const Slot& slot) {
+  auto node = parts_.table.find(nodeid);
+  if (!node)
+    return done(fail(node.error()));
+  if (node->superseded)
+    return done(fail(ErrorCode::kStale, "the file has changed"));
+  std::make_shared<Opening>(*this, std::move(*node), std::move(done), slot)->start();
+}
+
+void Files::release(std::uint64_t id) {
+  std::shared_ptr<OpenFile> file;  // let go outside the lock
+  const std::lock_guard lock(mutex_);
+  const auto found = open_.find(id);
+  if (found == open_.end())
+    return;
+  file = std::move(found->second);
+  open_.erase(found);
+}
+
+void Files::release_all() {
+  std::unordered_map<std::uint64_t, std::shared_ptr<OpenFile>> all;
+  {
+    const std::lock_guard lock(mutex_);
+    all.swap(open_);
+  }
+}
+
+void Files::read(std::uint64_t id, const ByteRange& range, Done<Content> done, const Slot& slot) {
+  auto file = find(id);
+  if (!file)
+    return done(not_open());
+  std::make_shared<ReadCall>(*this, id, std::move(file), range, std::move(done), slot)->start();
+}
+
+void Files::seek(std::uint64_t id, std::uint64_t offset, SeekFor what, Done<std::uint64_t> done,
+                 const Slot& slot) {
+  auto file = find(id);
+  if (!file)
+    return done(not_open());
+  std::make_shared<SeekCall>(*this, std::move(file), offset, what, std::move(done), slot)->start();
+}
+
+std::shared_ptr<OpenFile> Files::find(std::uint64_t id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = open_.find(id);
+  return found == open_.end() ? nullptr : found->second;
+}
+
+std::uint64_t Files::insert(std::shared_ptr<OpenFile> file) {
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t id = next_id_++;
+  open_.emplace(id, std::move(file));
+  return id;
+}
+
+std::shared_ptr<const Image> Files::current_image(OpenFile& file) {
+  auto image = file.image();
+  if (!is_small(*image))
+    return image;
+  const auto version = parts_.table.version(file.nodeid());
+  if (!version || !same_file(*version, image->version) || same_content(*version, image->version))
+    return image;
+  auto renewed = std::make_shared<Image>();
+  renewed->handle = file.handle();
+  renewed->version = *version;
+  // Cached units that would have to be confirmed first are not worth a round trip for a small file.
+  auto cached = parts_.cache.open_file(parts_.export_key, *version);
+  if (cached && !cached->must_confirm)
+    renewed->cached = std::move(cached->file);
+  file.set_image(renewed);
+  return renewed;
+}
+
+FileSystemStats Files::stats() const {
+  FileSystemStats stats;
+  stats.reads = reads_.load();
+  stats.read_bytes = read_bytes_.load();
+  stats.hit_reads = hit_reads_.load();
+  stats.miss_reads = stats.reads - std::min(stats.reads, stats.hit_reads);
+  stats.waiting_reads = waiting_reads_.load();
+  {
+    const std::lock_guard lock(mutex_);
+    stats.open_files = open_.size();
+  }
+  stats.nodes = parts_.table.size();
+  return stats;
+}
+
+}  // namespace slipway

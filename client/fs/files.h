@@ -1,0 +1,86 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "fs/cancel_slot.h"
+#include "fs/content.h"
+#include "fs/file_system.h"
+#include "fs/inode_table.h"
+#include "fs/kernel_caches.h"
+#include "fs/open_file.h"
+#include "fs/worker.h"
+
+namespace slipway {
+
+enum class SeekFor { kData, kHole };
+
+/// What Files needs of the rest; all must outlive every completion.
+struct FilesParts {
+  RemoteSession& remote;
+  BlockCache& cache;
+  CachedSource& confirmer;
+  BlockSource& source;
+  InodeTable& table;
+  KernelCaches& caches;
+  ExportKey export_key;
+};
+
+/// Open files and their content: open, read, seek, release. Knows no libfuse. Any thread may call;
+/// completions come inside the call when everything is there, else on another thread. The rules of
+/// consistency (docs/semantics.md) live here and in InodeTable:
+///
+///   open  asks the server. An image with new content is kStale here and another node at the next
+///         lookup; a small file goes on with the new content.
+///   read  of an image gives its version or kStale, never another one; of a small file it moves on
+///         to the new content, whole reads at a time.
+class Files {
+ public:
+  explicit Files(const FilesParts& parts);
+
+  using Slot = std::shared_ptr<CancelSlot>;  ///< owners: the kernel request, steps under way
+
+  struct Opened {
+    std::uint64_t id = 0;
+    bool keep_pages = false;  ///< the kernel's pages of the node still hold
+  };
+
+  void open(std::uint64_t nodeid, Done<Opened> done, const Slot& slot);
+  void release(std::uint64_t id);
+  void read(std::uint64_t id, const ByteRange& range, Done<Content> done, const Slot& slot);
+  /// Exact: fetches what is not known. kNotFound when there is nothing behind `offset`.
+  void seek(std::uint64_t id, std::uint64_t offset, SeekFor what, Done<std::uint64_t> done,
+            const Slot& slot);
+
+  FileSystemStats stats() const;
+
+  /// Lets go of every open file; nothing may be under way.
+  void release_all();
+
+ private:
+  friend class Opening;
+  friend class ReadCall;
+  friend class SeekCall;
+
+  std::shared_ptr<OpenFile> find(std::uint64_t id) const;
+  std::uint64_t insert(std::shared_ptr<OpenFile> file);
+  /// The image to read from now: a small file's is renewed when its node has a newer version.
+  std::shared_ptr<const Image> current_image(OpenFile& file);
+
+  const FilesParts parts_;
+  mutable std::mutex mutex_;
+  std::unordered_map<std::uint64_t, std::shared_ptr<OpenFile>> open_;
+  std::uint64_t next_id_ = 1;
+
+  std::atomic<std::uint64_t> reads_{0};
+  std::atomic<std::uint64_t> read_bytes_{0};
+  std::atomic<std::uint64_t> hit_reads_{0};
+  std::atomic<std::uint64_t> waiting_reads_{0};
+
+  Worker disk_;  ///< opens cached files, which touches the index; last: its jobs use the others
+};
+
+}  // namespace slipway

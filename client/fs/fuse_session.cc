@@ -1,0 +1,127 @@
+#include "fs/fuse_session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <string>
+#include <utility>
+
+#include "base/log.h"
+#include "fs/fuse_mount.h"
+#include "fs/fuse_operations.h"
+
+namespace slipway {
+namespace {
+
+/// Callbacks wait for local disks and RocksDB at most, never for the network.
+constexpr unsigned kThreads = 8;
+
+void log_of_libfuse(fuse_log_level level, const char* format, va_list arguments) {
+  char line[512];
+  const int n = std::vsnprintf(line, sizeof line, format, arguments);
+  const std::size_t length = n < 0 ? 0 : static_cast<std::size_t>(n);
+  std::string text(line, std::min(length, sizeof line - 1));
+  while (!text.empty() && text.back() == '\n')
+    text.pop_back();
+  if (level <= FUSE_LOG_ERR)
+    log_warning("libfuse: {}", text);
+  else
+    log_debug("libfuse: {}", text);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<MountedFileSystem>> MountedFileSystem::create(
+    const FileSystemOptions& options, RemoteSession& remote, BlockCache& cache,
+    CachedSource& confirmer, BlockSource& source, UniqueFd fuse_fd) {
+  auto session = std::make_unique<FuseSession>(options, remote, cache, confirmer, source);
+  SLIPWAY_TRY(session->attach(std::move(fuse_fd)));
+  return session;
+}
+
+FuseSession::FuseSession(const FileSystemOptions& options, RemoteSession& remote,
+                         BlockCache& cache, CachedSource& confirmer, BlockSource& source)
+    : options_(options), table_(remote.server().root),
+      names_(remote, table_, *this, options.attr_timeout),
+      files_({remote, cache, confirmer, source, table_, *this, options.export_key}) {}
+
+FuseSession::~FuseSession() {
+  requests_.cancel_all_and_wait();
+  files_.release_all();
+  invalidator_.stop();
+  session_.reset();
+}
+
+Status FuseSession::attach(UniqueFd fuse_fd) {
+  fuse_set_log_func(log_of_libfuse);
+  std::string name = "slipway";
+  std::string dash_o = "-o";
+  std::string session_options = fmt::format("max_read={}", kMaxRead);
+  char* argv[] = {name.data(), dash_o.data(), session_options.data(), nullptr};
+  fuse_args arguments = {3, argv, 0};
+  session_.reset(
+      fuse_session_new(&arguments, &fuse_operations(), sizeof(fuse_lowlevel_ops), this));
+  fuse_opt_free_args(&arguments);
+  if (!session_)
+    return fail(ErrorCode::kInvalid, "libfuse refused the session");
+  // libfuse takes a descriptor that is mounted already by this name, and closes it at the end.
+  const std::string adopted = fmt::format("/dev/fd/{}", fuse_fd.get());
+  if (fuse_session_mount(session_.get(), adopted.c_str()) != 0)
+    return fail(ErrorCode::kInvalid, "libfuse refused the mounted descriptor");
+  [[maybe_unused]] const int owned_by_libfuse = fuse_fd.release();
+  return {};
+}
+
+int FuseSession::run() {
+  fuse_loop_config* const config = fuse_loop_cfg_create();
+  if (config == nullptr)
+    return -ENOMEM;
+  fuse_loop_cfg_set_max_threads(config, kThreads);
+  fuse_loop_cfg_set_clone_fd(config, 1);  // a queue per thread: twice the small direct reads
+  const int result = fuse_session_loop_mt(session_.get(), config);
+  fuse_loop_cfg_destroy(config);
+  requests_.cancel_all_and_wait();
+  return result;
+}
+
+void FuseSession::exit() {
+  fuse_session_exit(session_.get());
+  // The loop sees that only after a request. Asking the kernel for pages of the root, of which it
+  // has none, makes it send one. When the kernel is gone already, the loop has noticed by itself; an
+  // INIT that is still to come is a request, too.
+  fuse_lowlevel_notify_retrieve(session_.get(), kRootNodeId, 0, 0, nullptr);
+}
+
+FileSystemStats FuseSession::stats() const { return files_.stats(); }
+
+void FuseSession::forget_attributes(std::uint64_t nodeid) {
+  fuse_lowlevel_notify_inval_inode(session_.get(), nodeid, -1, 0);
+}
+
+void FuseSession::forget_content(std::uint64_t nodeid) {
+  invalidator_.post(
+      [this, nodeid] { fuse_lowlevel_notify_inval_inode(session_.get(), nodeid, 0, 0); });
+}
+
+std::uint64_t FuseSession::insert_directory(std::shared_ptr<Directory> directory) {
+  const std::lock_guard lock(directories_mutex_);
+  const std::uint64_t id = next_directory_++;
+  directories_.emplace(id, std::move(directory));
+  return id;
+}
+
+std::shared_ptr<Directory> FuseSession::find_directory(std::uint64_t id) {
+  const std::lock_guard lock(directories_mutex_);
+  const auto found = directories_.find(id);
+  return found == directories_.end() ? nullptr : found->second;
+}
+
+void FuseSession::release_directory(std::uint64_t id) {
+  const std::lock_guard lock(directories_mutex_);
+  directories_.erase(id);
+}
+
+}  // namespace slipway

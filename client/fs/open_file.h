@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "fs/inode_table.h"
+#include "remote/remote_session.h"
+#include "source/block_source.h"
+
+namespace slipway {
+
+/// An open file of the kernel: a remote handle and the version that its reads see. Closes the handle
+/// when the last read has let go. Owners: the table of open files, the reads under way. Any thread.
+class OpenFile {
+ public:
+  OpenFile(RemoteSession& remote, InodeTable& table, std::uint64_t nodeid,
+           std::shared_ptr<const Image> image)
+      : remote_(remote), table_(table), nodeid_(nodeid), handle_(image->handle),
+        image_(std::move(image)) {
+    table_.add_handle(nodeid_, handle_);
+  }
+
+  ~OpenFile() {
+    table_.remove_handle(nodeid_, handle_);
+    remote_.close(handle_);
+  }
+
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+  std::uint64_t nodeid() const noexcept { return nodeid_; }
+
+  std::uint64_t handle() const noexcept { return handle_; }
+
+  std::shared_ptr<const Image> image() const {
+    const std::lock_guard lock(mutex_);
+    return image_;
+  }
+
+  /// A small file goes on with new content.
+  void set_image(std::shared_ptr<const Image> image) {
+    const std::lock_guard lock(mutex_);
+    image_.swap(image);
+  }
+
+ private:
+  RemoteSession& remote_;
+  InodeTable& table_;
+  const std::uint64_t nodeid_;
+  const std::uint64_t handle_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const Image> image_;
+};
+
+inline bool is_small(const Image& image) noexcept { return image.version.size <= kSmallFileMax; }
+
+}  // namespace slipway

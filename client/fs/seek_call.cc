@@ -1,0 +1,91 @@
+#include "fs/seek_call.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace slipway {
+namespace {
+
+// Bytes of one step: mostly the answer is near; a long hole costs little per step.
+constexpr std::uint64_t kFirstStep = 64 * 1024;
+constexpr std::uint64_t kStepMax = 16 * 1024 * 1024;
+
+bool is_hole(const Piece& piece) noexcept {
+  return piece.kind == PieceKind::kHole || piece.kind == PieceKind::kZero;
+}
+
+}  // namespace
+
+SeekCall::SeekCall(Files& files, std::shared_ptr<OpenFile> file, std::uint64_t offset,
+                   SeekFor what, Done<std::uint64_t> done, Files::Slot slot)
+    : files_(files), file_(std::move(file)), image_(files.current_image(*file_)), what_(what),
+      done_(std::move(done)), slot_(std::move(slot)), range_{offset, kFirstStep} {}
+
+void SeekCall::start() {
+  if (range_.offset >= image_->version.size)
+    return answer(fail(ErrorCode::kNotFound, "behind the end"));
+  advance();
+}
+
+/// A loop, because cached steps complete inside read(): recursion would grow with the file.
+void SeekCall::advance() {
+  BlockSource& source = files_.parts_.source;
+  const auto self = shared_from_this();
+  for (;;) {
+    step_.store(Step::kStarted);
+    pieces_.clear();
+    range_ = clamp_to_size(range_, image_->version.size);
+    const ReadId read = source.read({image_, {range_}, Priority::kDemand, 0}, self);
+    slot_->bind(++steps_, [&source, read] { source.cancel(read); });
+    if (step_.exchange(Step::kWaiting) != Step::kEnded || !go_on())
+      return;
+  }
+}
+
+void SeekCall::on_pieces(std::span<Piece> pieces) {
+  pieces_.insert(pieces_.end(), std::make_move_iterator(pieces.begin()),
+                 std::make_move_iterator(pieces.end()));
+}
+
+void SeekCall::on_done(Status status) {
+  status_ = std::move(status);
+  if (step_.exchange(Step::kEnded) == Step::kWaiting && go_on())
+    advance();
+}
+
+bool SeekCall::go_on() {
+  if (!status_ || slot_->cancelled()) {
+    if (status_)
+      answer(fail(ErrorCode::kCancelled, "seek was interrupted"));
+    else
+      answer(fail(status_.error()));
+    return false;
+  }
+  const auto content = arrange_content(range_, std::move(pieces_));
+  if (!content) {
+    answer(fail(content.error()));
+    return false;
+  }
+  const auto found = std::find_if(
+      content->pieces.begin(), content->pieces.end(),
+      [&](const Piece& piece) { return is_hole(piece) == (what_ == SeekFor::kHole); });
+  if (found != content->pieces.end()) {
+    answer(found->range.offset);
+    return false;
+  }
+  if (range_.end() == image_->version.size) {
+    // Every file ends with a hole of no length.
+    if (what_ == SeekFor::kHole)
+      answer(image_->version.size);
+    else
+      answer(fail(ErrorCode::kNotFound, "no data up to the end"));
+    return false;
+  }
+  range_ = {range_.end(), std::min(range_.length * 4, kStepMax)};
+  return true;
+}
+
+void SeekCall::answer(Result<std::uint64_t> result) { done_(std::move(result)); }
+
+}  // namespace slipway

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "fs/files.h"
+
+namespace slipway {
+
+/// One SEEK_DATA or SEEK_HOLE under way: reads forward in growing steps until it finds a run of the
+/// wanted kind. Zeros count as holes, allocated or not. Keeps itself alive through its completions.
+class SeekCall final : public ReadSink, public std::enable_shared_from_this<SeekCall> {
+ public:
+  SeekCall(Files& files, std::shared_ptr<OpenFile> file, std::uint64_t offset, SeekFor what,
+           Done<std::uint64_t> done, Files::Slot slot);
+
+  void start();
+
+  void on_pieces(std::span<Piece> pieces) override;
+  void on_done(Status status) override;
+
+ private:
+  /// Between a step's start and its end, on either side of the thread that started it.
+  enum class Step { kStarted, kWaiting, kEnded };
+
+  void advance();
+  bool go_on();  ///< false when the answer has been given
+  void answer(Result<std::uint64_t> result);
+
+  Files& files_;
+  const std::shared_ptr<OpenFile> file_;
+  const std::shared_ptr<const Image> image_;
+  const SeekFor what_;
+  const Done<std::uint64_t> done_;
+  const Files::Slot slot_;
+  ByteRange range_;
+  unsigned steps_ = 0;
+  std::atomic<Step> step_{Step::kStarted};
+  Status status_;
+  std::vector<Piece> pieces_;
+};
+
+}  // namespace slipway

@@ -1,0 +1,90 @@
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+
+#include "commands/exit_codes.h"
+
+namespace slipway {
+
+namespace {
+
+std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+/// The file system type's helper: mount(8) calls it SOURCE DIR [-sfnvN] [-o OPTIONS] [-t TYPE].
+CommandLine parse_helper(int argc, char** argv, const std::string& name) {
+  CommandLine out;
+  CLI::App app("Mounts a Slipway export; called by mount(8). See mount.slipway(8).", name);
+  bool fake = false;
+  bool ignored = false;
+  std::string type;
+  std::string space;
+  app.add_option("source", out.source, "[user@]host:/dir or local:/dir")->required();
+  app.add_option("mountpoint", out.mountpoint, "directory to mount on")->required();
+  app.add_option("-o", out.option_strings, "options, separated by commas");
+  app.add_flag("-s", ignored, "ignored: unknown options are errors");
+  app.add_flag("-f", fake, "fake: check the arguments, don't mount");
+  app.add_flag("-n", ignored, "ignored: there is no mtab");
+  app.add_flag("-v", out.verbose, "log more");
+  app.add_option("-N", space, "namespace (not supported)");
+  app.add_option("-t", type, "type, ignored");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    out.exit_status = app.exit(e) == 0 ? kExitOk : kExitUsage;
+    return out;
+  }
+  if (!space.empty()) {
+    std::fprintf(stderr, "%s: -N is not supported: use nsenter(1)\n", name.c_str());
+    out.exit_status = kExitUsage;
+  } else if (!fake) {
+    out.command = CommandLine::Command::kMount;
+  }
+  return out;
+}
+
+}  // namespace
+
+CommandLine parse_command_line(int argc, char** argv) {
+  const std::string name = base_name(argv[0]);
+  if (name.starts_with("mount."))
+    return parse_helper(argc, argv, name);
+  // mount.fuse3 runs "slipway SOURCE DIR -o OPTIONS"; no command's name holds a colon.
+  if (argc >= 3 && argv[1][0] != '-' && std::string(argv[1]).find(':') != std::string::npos)
+    return parse_helper(argc, argv, name);
+
+  CommandLine out;
+  CLI::App app("Mounts a remote directory of VM images as if it were local.", "slipway");
+  app.set_version_flag("--version,-V", "slipway " SLIPWAY_VERSION);
+  app.require_subcommand(1);
+  app.footer("Manual pages: slipway(1), slipwayd(8), mount.slipway(8).");
+
+  CLI::App* mount = app.add_subcommand("mount", "Mount an export: returns when the mount works");
+  mount->add_option("source", out.source, "[user@]host:/dir, or local:/dir without SSH")->required();
+  mount->add_option("mountpoint", out.mountpoint, "an empty directory")->required();
+  mount->add_option("-o", out.option_strings, "options, separated by commas: see slipway(1)");
+  mount->add_flag("-f,--foreground", out.foreground, "stay in the foreground, log to the terminal");
+  mount->add_flag("-v,--verbose", out.verbose, "log more");
+
+  CLI::App* umount = app.add_subcommand("umount", "Unmount, and wait for the mount's process");
+  umount->add_option("mountpoint", out.mountpoints, "mounted directories")->required();
+  umount->add_flag("-l,--lazy", out.lazy, "detach now, even when in use");
+
+  CLI::App* status = app.add_subcommand("status", "Show the state of a mount, or of all of yours");
+  status->add_option("mountpoint", out.mountpoint, "a mounted directory");
+  status->add_flag("--json", out.json, "as JSON");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    out.exit_status = app.exit(e) == 0 ? kExitOk : kExitUsage;
+    return out;
+  }
+  out.command = mount->parsed()    ? CommandLine::Command::kMount
+                : umount->parsed() ? CommandLine::Command::kUmount
+                                   : CommandLine::Command::kStatus;
+  return out;
+}
+
+}  // namespace slipway

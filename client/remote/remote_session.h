@@ -1,0 +1,130 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "session/session_connector.h"
+#include "wire/messages.h"
+#include "wire/read_messages.h"
+#include "wire/setup.h"
+
+namespace slipway {
+
+using CallId = std::uint64_t;  ///< names a call for cancel(); never 0
+
+/// Completion of a call: exactly once, on a receiving thread or, when the call fails at once, inside
+/// the call itself. Must not block and must not hold a lock that its caller holds around the call.
+template <class T>
+using Done = std::function<void(Result<T>)>;
+
+enum class Priority { kDemand, kPrefetch };
+
+/// Gets the answer to a read as it arrives, one call at a time. When a connection dies in between,
+/// the read is asked again and segments come again: a sink takes repeated segments.
+class RemoteReadSink {
+ public:
+  virtual ~RemoteReadSink() = default;
+
+  /// `reply` has been checked against the request (bounds, order, coverage, plausible versions);
+  /// its `data` is a view into `frame`, which the sink may keep. Two owners: sink and receiver.
+  virtual void on_frame(std::shared_ptr<const Bytes> frame, const ReadReply& reply) = 0;
+
+  /// Exactly once, last. No segment comes after it.
+  virtual void on_done(Status status) = 0;
+};
+
+enum class LinkState { kConnecting, kOnline, kSlow, kDisconnected, kNeedsLogin, kClosed };
+
+std::string_view name_of(LinkState state) noexcept;  ///< "connecting", "online", ...
+
+/// One consistent picture for `slipway status`.
+struct RemoteStatus {
+  struct Connection {
+    unsigned number = 0;  ///< 0: inside SSH
+    std::string peer;
+    std::string cipher;  ///< "" for connection 0
+    std::uint64_t bytes_sent = 0;
+    std::uint64_t bytes_received = 0;
+  };
+
+  LinkState state = LinkState::kConnecting;
+  std::string why;        ///< one line: what the state comes from ("port 60123 not reachable ...")
+  std::string transport;  ///< "tcp x4 (aes256-gcm)", "ssh only"
+  std::string session_transport;  ///< EstablishedSession::transport_name
+  bool survives_ssh = false;      ///< TCP connections are up, so the loss of SSH would be survived
+  double rtt_ms = 0;              ///< smallest measured lately; 0 when unknown
+  std::uint64_t goodput = 0;      ///< bytes per second, highest lately; 0 when unknown
+  std::uint64_t bytes_sent = 0;   ///< since the mount, all sessions and connections
+  std::uint64_t bytes_received = 0;
+  std::uint64_t requests = 0;     ///< since the mount
+  std::uint64_t requests_in_flight = 0;
+  std::uint64_t sessions = 0;  ///< set up since the mount
+  std::uint64_t redials = 0;   ///< TCP connections that came up after an earlier one died
+  std::vector<Connection> connections;
+};
+
+struct RemoteOptions {
+  MountIdentity identity;
+  /// Bounds names and control calls, not data. Zero: no bound.
+  Duration io_timeout = std::chrono::seconds(30);
+  bool soft = false;  ///< data calls are bounded by io_timeout too
+  bool accept_zstd = true;  ///< sent in every ReadRequest (option compress=)
+  enum class Transport { kAuto, kSshOnly, kTcpOnly } transport = Transport::kAuto;
+};
+
+/// An open handle. `attributes` are those of the open.
+struct OpenedHandle {
+  std::uint64_t handle = 0;
+  Attributes attributes;
+};
+
+/// One mount's channel to one export: requests with cookies over connection 0 and the TCP
+/// connections, answered in any order; redials connections, asks idempotent requests again, and
+/// makes a new session when the server's process is gone (handles are then opened again by path and
+/// accepted only as the same file with the same content, else their reads are kStale). A transport
+/// error is never an answer: calls wait, up to io_timeout or for ever, until the link is back.
+/// Any thread may call anything. Owns its threads (docs/architecture.md).
+class RemoteSession {
+ public:
+  /// Blocks until the first session is up; `interactive` as in SessionConnector.
+  static Result<std::unique_ptr<RemoteSession>> start(const RemoteOptions& options,
+                                                      std::unique_ptr<SessionConnector> connector,
+                                                      bool interactive, TimePoint deadline);
+
+  virtual ~RemoteSession() = default;
+
+  /// Of the first session; a later session that differs in anchor, export id or uid is refused.
+  virtual const ServerSetup& server() const noexcept = 0;
+  virtual const std::string& anchor() const noexcept = 0;
+
+  virtual CallId lookup(const NodeRef& directory, const std::string& name,
+                        Done<Attributes> done) = 0;
+  virtual CallId getattr(std::uint64_t handle, const NodeRef& node, Done<Attributes> done) = 0;
+  /// All frames of one answer together.
+  virtual CallId readdir(const NodeRef& directory, std::uint64_t cursor,
+                         Done<ReaddirReply> done) = 0;
+  virtual CallId readlink(const NodeRef& node, Done<ReadlinkReply> done) = 0;
+  virtual CallId statfs(const NodeRef& node, Done<StatfsReply> done) = 0;
+  /// Chooses the handle's number.
+  virtual CallId open(const NodeRef& node, Done<OpenedHandle> done) = 0;
+  /// Needs no answer.
+  virtual void close(std::uint64_t handle) = 0;
+  virtual CallId confirm(ConfirmRequest request, Done<ConfirmReply> done) = 0;
+  /// REQUIRES: the limits of ReadRequest.
+  virtual CallId read(std::vector<ReadExtent> extents, Priority priority,
+                      std::shared_ptr<RemoteReadSink> sink) = 0;
+
+  /// The call's completion comes soon, with kCancelled unless it was already on its way.
+  virtual void cancel(CallId call) = 0;
+
+  virtual RemoteStatus status() const = 0;
+
+  /// Says goodbye, ends all connections and threads, fails what waits with kDisconnected.
+  virtual void stop() = 0;
+};
+
+}  // namespace slipway

@@ -1,0 +1,56 @@
+#pragma once
+
+#include "remote/call_engine.h"
+#include "remote/session_keeper.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace slipway {
+
+/// RemoteSession: makes a call of each request; the engine carries it, the keeper keeps the
+/// session.
+class RemoteSessionImpl final : public RemoteSession {
+ public:
+  RemoteSessionImpl(const RemoteOptions& options, const RemoteTuning& tuning,
+                    std::unique_ptr<SessionConnector> connector);
+  ~RemoteSessionImpl() override;
+
+  Status start(bool interactive, TimePoint deadline) {
+    return keeper_.start(interactive, deadline);
+  }
+
+  const ServerSetup& server() const noexcept override { return keeper_.server(); }
+
+  const std::string& anchor() const noexcept override { return keeper_.anchor(); }
+
+  CallId lookup(const NodeRef& directory, const std::string& name, Done<Attributes> done) override;
+  CallId getattr(std::uint64_t handle, const NodeRef& node, Done<Attributes> done) override;
+  CallId readdir(const NodeRef& directory, std::uint64_t cursor, Done<ReaddirReply> done) override;
+  CallId readlink(const NodeRef& node, Done<ReadlinkReply> done) override;
+  CallId statfs(const NodeRef& node, Done<StatfsReply> done) override;
+  CallId open(const NodeRef& node, Done<OpenedHandle> done) override;
+  void close(std::uint64_t handle) override;
+  CallId confirm(ConfirmRequest request, Done<ConfirmReply> done) override;
+  CallId read(std::vector<ReadExtent> extents, Priority priority,
+              std::shared_ptr<RemoteReadSink> sink) override;
+  void cancel(CallId call) override;
+  RemoteStatus status() const override;
+  void stop() override;
+
+ private:
+  /// A name or control call of which all but the message is known.
+  template <class Message>
+  CallId ask(MessageType type, const Message& message, std::vector<std::uint64_t> handles,
+             std::unique_ptr<Answer> answer, OpenAnswer* open = nullptr);
+
+  TimePoint deadline() const;
+  CallId confirm_part(ConfirmRequest request, Done<ConfirmReply> done);
+
+  const RemoteOptions options_;
+  CallEngine engine_;  // tells keeper_ of changes, but only of what keeper_ began
+  SessionKeeper keeper_;
+};
+
+}  // namespace slipway

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace slipway {
+
+class RemoteSession;
+
+/// What the link has shown lately.
+struct LinkEstimate {
+  double rtt_ms = 0;          ///< 0 when unknown
+  std::uint64_t goodput = 0;  ///< bytes per second; 0 when unknown
+
+  /// Bandwidth-delay product in bytes; 0 when unknown.
+  std::uint64_t pipe_bytes() const noexcept {
+    return static_cast<std::uint64_t>(rtt_ms / 1000.0 * static_cast<double>(goodput));
+  }
+};
+
+/// Any thread may call it. May be empty: nothing is known of the link.
+using LinkEstimateFn = std::function<LinkEstimate()>;
+
+/// Reads RemoteSession::status(). `remote` must outlive the function.
+LinkEstimateFn link_estimate_of(const RemoteSession& remote);
+
+/// Asks a LinkEstimateFn at most a few times a second, so that every read may look. Any thread.
+class LinkGauge {
+ public:
+  explicit LinkGauge(LinkEstimateFn estimate);
+
+  std::uint64_t pipe_bytes() const;
+
+ private:
+  const LinkEstimateFn estimate_;
+  mutable std::atomic<std::int64_t> next_look_{0};  ///< steady clock, nanoseconds
+  mutable std::atomic<std::uint64_t> pipe_bytes_{0};
+};
+
+}  // namespace slipway

@@ -1,0 +1,177 @@
+#include "server/directory_store.h"
+
+#include "base/log.h"
+#include "server/directory_file.h"
+#include "server/file_attributes.h"
+#include "server/safe_open.h"
+
+#include <cerrno>
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+#include <utility>
+
+namespace slipway {
+
+namespace {
+
+Result<Attributes> attributes_at(FileSystemTable& file_systems, int directory, const char* name) {
+  SLIPWAY_TRY_ASSIGN(const struct statx stat, stat_at(directory, name));
+  SLIPWAY_TRY_ASSIGN(const std::uint32_t index, file_systems.index_of(stat, directory, name));
+  return attributes_of(stat, index);
+}
+
+// The cursor that the client sees is d_off + 1: never 0, and 0 is left to mean the start.
+class DirectoryWalk final : public ImageDirectory {
+ public:
+  DirectoryWalk(DIR* opened, std::shared_ptr<FileSystemTable> file_systems, std::uint64_t cursor)
+      : dir_(opened), file_systems_(std::move(file_systems)) {
+    if (cursor != 0)
+      ::seekdir(dir_, static_cast<long>(cursor - 1));
+  }
+
+  ~DirectoryWalk() override { ::closedir(dir_); }
+
+  DirectoryWalk(const DirectoryWalk&) = delete;
+  DirectoryWalk& operator=(const DirectoryWalk&) = delete;
+
+  Result<std::optional<DirectoryEntry>> next() override {
+    for (;;) {
+      errno = 0;
+      const struct dirent* found = ::readdir(dir_);
+      if (found == nullptr && errno != 0)
+        return fail_errno(errno, "readdir");
+      if (found == nullptr)
+        return std::optional<DirectoryEntry>();
+      if (!is_valid_name(found->d_name) || found->d_name == kStateDirectoryName)
+        continue;  // "." and ".." too
+      Result<Attributes> attributes = attributes_at(*file_systems_, ::dirfd(dir_), found->d_name);
+      if (!attributes && is_skipped(attributes.error().code))
+        continue;
+      if (!attributes)
+        return fail(std::move(attributes).error());
+      return DirectoryEntry{static_cast<std::uint64_t>(found->d_off) + 1, found->d_name,
+                            std::move(*attributes)};
+    }
+  }
+
+ private:
+  // Vanished since it was listed, or one odd file that must not make its directory unreadable.
+  static bool is_skipped(ErrorCode code) noexcept {
+    return code == ErrorCode::kNotFound || code == ErrorCode::kStale ||
+           code == ErrorCode::kFileTooBig;
+  }
+
+  DIR* const dir_;
+  const std::shared_ptr<FileSystemTable> file_systems_;
+};
+
+std::uint64_t to_4k(std::uint64_t blocks, std::uint64_t block_size) noexcept {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<std::uint64_t>(Wide{blocks} * block_size / 4096);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DirectoryStore>> DirectoryStore::open(UniqueFd root,
+                                                             const std::string& state_file) {
+  SLIPWAY_TRY_ASSIGN(const struct statx stat, stat_at(root.get(), ""));
+  if (!S_ISDIR(stat.stx_mode))
+    return fail(ErrorCode::kNotDirectory, "the export is not a directory");
+  auto file_systems = std::make_shared<FileSystemTable>(state_file, stat);
+  return std::unique_ptr<DirectoryStore>(
+      new DirectoryStore(std::move(root), std::move(file_systems)));
+}
+
+Result<DirectoryStore::OpenNode> DirectoryStore::open_node(const NodeRef& node, int flags) {
+  if (!is_valid_path(node.path))
+    return fail(ErrorCode::kInvalid, "'{}' is not a path of an export", escape(node.path));
+  if (has_hidden_component(node.path))
+    return fail(ErrorCode::kNotFound, "'{}': no such file or directory", escape(node.path));
+  OpenNode opened;
+  SLIPWAY_TRY_ASSIGN(opened.fd, open_beneath(root_.get(), node.path, O_PATH | O_NOFOLLOW | flags));
+  SLIPWAY_TRY_ASSIGN(opened.attributes, attributes_at(*file_systems_, opened.fd.get(), ""));
+  if (!node.expected.any() && node.expected != opened.attributes.version.id)
+    return fail(ErrorCode::kStale, "'{}' is another file now", escape(node.path));
+  return opened;
+}
+
+Result<Attributes> DirectoryStore::lookup(const NodeRef& directory, std::string_view name) {
+  if (!is_valid_name(name))
+    return fail(ErrorCode::kInvalid, "'{}' is not a name", escape(name));
+  SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node(directory, O_DIRECTORY));
+  if (name == kStateDirectoryName)
+    return fail(ErrorCode::kNotFound, "'{}': no such file or directory", escape(name));
+  return attributes_at(*file_systems_, opened.fd.get(), std::string(name).c_str());
+}
+
+Result<Attributes> DirectoryStore::getattr(const NodeRef& node) {
+  SLIPWAY_TRY_ASSIGN(OpenNode opened, open_node(node));
+  return opened.attributes;
+}
+
+Result<std::unique_ptr<ImageDirectory>> DirectoryStore::open_directory(const NodeRef& directory,
+                                                                       std::uint64_t cursor) {
+  SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node(directory, O_DIRECTORY));
+  SLIPWAY_TRY_ASSIGN(UniqueFd fd, reopen_for_reading(opened.fd.get()));
+  DIR* const dir = ::fdopendir(fd.get());
+  if (dir == nullptr)
+    return fail_errno(errno, "fdopendir");
+  (void)fd.release();
+  return std::make_unique<DirectoryWalk>(dir, file_systems_, cursor);
+}
+
+Result<std::string> DirectoryStore::readlink(const NodeRef& node) {
+  SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node(node));
+  if (opened.attributes.type != FileType::kSymlink)
+    return fail(ErrorCode::kInvalid, "'{}' is not a symbolic link", escape(node.path));
+  std::string target(kLinkTargetMax + 1, '\0');
+  const ssize_t n = ::readlinkat(opened.fd.get(), "", target.data(), target.size());
+  if (n < 0)
+    return fail_errno(errno, "readlink '{}'", escape(node.path));
+  if (static_cast<std::size_t>(n) > kLinkTargetMax)
+    return fail(ErrorCode::kNameTooLong, "the target of '{}' is too long", escape(node.path));
+  target.resize(static_cast<std::size_t>(n));
+  return target;
+}
+
+Result<StatfsReply> DirectoryStore::statfs(const NodeRef& node) {
+  SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node(node));
+
+  struct statfs info {};
+
+  if (::fstatfs(opened.fd.get(), &info) != 0)
+    return fail_errno(errno, "statfs '{}'", escape(node.path));
+  const auto block = static_cast<std::uint64_t>(info.f_frsize > 0 ? info.f_frsize : info.f_bsize);
+  StatfsReply reply;
+  reply.blocks = to_4k(info.f_blocks, block);
+  reply.blocks_free = to_4k(info.f_bfree, block);
+  reply.blocks_available = to_4k(info.f_bavail, block);
+  reply.files = info.f_files;
+  reply.files_free = info.f_ffree;
+  reply.name_max = static_cast<std::uint32_t>(info.f_namelen);
+  return reply;
+}
+
+Result<std::unique_ptr<ImageFile>> DirectoryStore::open(const NodeRef& node) {
+  SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node(node));
+  switch (opened.attributes.type) {
+    case FileType::kRegular:
+      break;
+    case FileType::kDirectory:
+      return fail(ErrorCode::kIsDirectory, "'{}' is a directory", escape(node.path));
+    case FileType::kSymlink:
+      return fail(ErrorCode::kLoop, "'{}' is a symbolic link", escape(node.path));
+    case FileType::kCharacterDevice:
+    case FileType::kBlockDevice:
+    case FileType::kFifo:
+    case FileType::kSocket:
+      return fail(ErrorCode::kNotSupported, "'{}' is a special file, which is not served",
+                  escape(node.path));
+  }
+  SLIPWAY_TRY_ASSIGN(UniqueFd fd, reopen_for_reading(opened.fd.get()));
+  return std::make_unique<DirectoryFile>(std::move(fd), opened.attributes.version.id.file_system);
+}
+
+}  // namespace slipway

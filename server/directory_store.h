@@ -1,0 +1,44 @@
+#pragma once
+
+#include "base/unique_fd.h"
+#include "server/file_systems.h"
+#include "server/image_store.h"
+
+#include <memory>
+#include <string>
+
+namespace slipway {
+
+/// An ImageStore over a directory of this machine. Every path is resolved by the kernel beneath the
+/// root's descriptor with links forbidden (safe_open.h), so nothing outside is reached whatever is
+/// renamed meanwhile; special files are listed and never opened. Owns the root's descriptor; open
+/// files and directories keep the file system table alive together with it.
+class DirectoryStore final : public ImageStore {
+ public:
+  /// `root` is an O_PATH descriptor of a directory; `state_file` is FileSystemTable's.
+  static Result<std::unique_ptr<DirectoryStore>> open(UniqueFd root, const std::string& state_file);
+
+  Result<Attributes> lookup(const NodeRef& directory, std::string_view name) override;
+  Result<Attributes> getattr(const NodeRef& node) override;
+  Result<std::unique_ptr<ImageDirectory>> open_directory(const NodeRef& directory,
+                                                         std::uint64_t cursor) override;
+  Result<std::string> readlink(const NodeRef& node) override;
+  Result<StatfsReply> statfs(const NodeRef& node) override;
+  Result<std::unique_ptr<ImageFile>> open(const NodeRef& node) override;
+
+ private:
+  struct OpenNode {
+    UniqueFd fd;  ///< O_PATH
+    Attributes attributes;
+  };
+
+  DirectoryStore(UniqueFd root, std::shared_ptr<FileSystemTable> file_systems)
+      : root_(std::move(root)), file_systems_(std::move(file_systems)) {}
+
+  Result<OpenNode> open_node(const NodeRef& node, int flags = 0);
+
+  const UniqueFd root_;
+  const std::shared_ptr<FileSystemTable> file_systems_;  ///< owners: the store, open directories
+};
+
+}  // namespace slipway

@@ -1,0 +1,80 @@
+#include "server/options.h"
+
+#include <CLI/CLI.hpp>
+
+#include <arpa/inet.h>
+#include <charconv>
+#include <string_view>
+
+namespace slipway {
+
+namespace {
+
+// "60100-60199" or one port, within the range that clients accept. Returns an error text or "".
+std::string parse_ports(const std::string& text, ListenOptions& listen) {
+  const std::string wrong =
+      fmt::format("'{}' is not a range of ports within {}-{}", text, kDataPortFirst, kDataPortLast);
+  const char* const end = text.data() + text.size();
+  std::uint16_t first = 0;
+  auto parsed = std::from_chars(text.data(), end, first);
+  std::uint16_t last = first;
+  if (parsed.ec == std::errc{} && parsed.ptr != end && *parsed.ptr == '-')
+    parsed = std::from_chars(parsed.ptr + 1, end, last);
+  if (parsed.ec != std::errc{} || parsed.ptr != end || first > last || first < kDataPortFirst ||
+      last > kDataPortLast)
+    return wrong;
+  listen.port_first = first;
+  listen.port_last = last;
+  return "";
+}
+
+CLI::App* add_session(CLI::App& app, SessionOptions& options, std::string& ports) {
+  CLI::App* const session =
+      app.add_subcommand("session", "Serve one client on standard input and output (run by SSH)");
+  session
+      ->add_option("--restrict-to", options.restrict_to,
+                   "Serve only this directory and those below")
+      ->type_name("DIR");
+  session->add_flag("--read-only", options.read_only, "Never let the client change anything");
+  session->add_option("--data-port-range", ports, "TCP ports to choose from")
+      ->type_name("A-B")
+      ->check([&options](const std::string& text) { return parse_ports(text, options.listen); });
+  session
+      ->add_option("--bind", options.listen.addresses,
+                   "Address to accept TCP connections on (may be repeated)")
+      ->type_name("ADDR")
+      ->expected(1)
+      ->take_all()
+      ->check([](const std::string& text) {
+        in6_addr ignored{};
+        const bool ok = ::inet_pton(AF_INET, text.c_str(), &ignored) == 1 ||
+                        ::inet_pton(AF_INET6, text.c_str(), &ignored) == 1;
+        return ok ? std::string() : "'" + text + "' is not a numeric address";
+      });
+  return session;
+}
+
+}  // namespace
+
+CommandLine parse_command_line(int argc, char** argv) {
+  CommandLine line;
+  CLI::App app("Slipway's image server: serves the files of a directory to `slipway mount`.",
+               "slipwayd");
+  app.set_version_flag("--version", "slipwayd " SLIPWAY_VERSION);
+  app.require_subcommand(1);
+  std::string ports;
+  const CLI::App* const session = add_session(app, line.session, ports);
+  CLI::App* const init = app.add_subcommand(
+      "init", "Give an export its identity: makes EXPORT/.slipway and prints the id");
+  init->add_option("EXPORT", line.init_directory, "The directory")->required();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    line.exit_status = app.exit(error) == 0 ? 0 : 1;
+    return line;
+  }
+  line.command = session->parsed() ? CommandLine::Command::kSession : CommandLine::Command::kInit;
+  return line;
+}
+
+}  // namespace slipway

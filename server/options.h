@@ -1,0 +1,19 @@
+#pragma once
+
+#include "server/session_setup.h"
+
+#include <string>
+
+namespace slipway {
+
+struct CommandLine {
+  enum class Command { kSession, kInit, kExit } command = Command::kExit;
+  SessionOptions session;
+  std::string init_directory;
+  int exit_status = 0;  ///< for kExit: help or the version was printed, or an error
+};
+
+/// Prints help, the version and errors itself.
+CommandLine parse_command_line(int argc, char** argv);
+
+}  // namespace slipway

@@ -1,0 +1,85 @@
+#include "server/request.h"
+
+#include <algorithm>
+
+namespace slipway {
+
+namespace {
+
+template <class T>
+Status decode_into(Request& request, Result<T> decoded) {
+  if (!decoded)
+    return fail(std::move(decoded).error());
+  request.body = std::move(*decoded);
+  return {};
+}
+
+template <class T>
+Status take_empty(Request& request, ByteView body) {
+  if (!body.empty())
+    return fail(ErrorCode::kProtocol, "a body where there is none");
+  request.body = T{};
+  return {};
+}
+
+Status decode_body(Request& request, ByteView body) {
+  switch (request.header.type) {
+    case MessageType::kPing:
+      return take_empty<PingRequest>(request, body);
+    case MessageType::kGoodbye:
+      return take_empty<GoodbyeRequest>(request, body);
+    case MessageType::kCancel:
+      return decode_into(request, decode_cancel_request(body));
+    case MessageType::kLookup:
+      return decode_into(request, decode_lookup_request(body));
+    case MessageType::kGetattr:
+      return decode_into(request, decode_getattr_request(body));
+    case MessageType::kReaddir:
+      return decode_into(request, decode_readdir_request(body));
+    case MessageType::kReadlink:
+      return decode_into(request, decode_readlink_request(body));
+    case MessageType::kStatfs:
+      return decode_into(request, decode_statfs_request(body));
+    case MessageType::kOpen:
+      return decode_into(request, decode_open_request(body));
+    case MessageType::kClose:
+      return decode_into(request, decode_close_request(body));
+    case MessageType::kRead:
+      return decode_into(request, decode_read_request(body));
+    case MessageType::kConfirm:
+      return decode_into(request, decode_confirm_request(body));
+  }
+  return fail(ErrorCode::kProtocol, "unknown message");
+}
+
+}  // namespace
+
+bool Request::is_prefetch() const noexcept {
+  return (header.flags & kFramePrefetch) != 0 || std::holds_alternative<ConfirmRequest>(body);
+}
+
+Result<Request> decode_request(ByteView frame) {
+  Request request;
+  SLIPWAY_TRY_ASSIGN(request.header, decode_frame_header(frame));
+  if (request.header.is_reply() || request.header.has_more() || request.header.status != 0)
+    return fail(ErrorCode::kProtocol, "a reply from the client");
+  SLIPWAY_TRY(decode_body(request, frame_body(frame)));
+  return request;
+}
+
+std::uint64_t cost_of(const Request& request, std::size_t frame_size) noexcept {
+  static constexpr std::uint64_t kSmallAnswer = 8 * 1024;  // bytes: a path, attributes, tables
+  std::uint64_t cost = frame_size + kSmallAnswer;
+  if (const auto* read = std::get_if<ReadRequest>(&request.body)) {
+    for (const ReadExtent& extent : read->extents)
+      cost += extent.length;
+  } else if (const auto* readdir = std::get_if<ReaddirRequest>(&request.body)) {
+    static constexpr std::uint64_t kEntrySizeMax = 8 + 2 + kNameMax + 128;  // bytes, attributes too
+    cost += readdir->entries_max * kEntrySizeMax;
+  } else if (const auto* confirm = std::get_if<ConfirmRequest>(&request.body)) {
+    cost += kRegionSize + confirm->regions.size();
+  }
+  return cost;
+}
+
+}  // namespace slipway

@@ -1,0 +1,36 @@
+#pragma once
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "wire/frame.h"
+#include "wire/messages.h"
+#include "wire/read_messages.h"
+
+#include <cstdint>
+#include <variant>
+
+namespace slipway {
+
+struct PingRequest {};
+
+struct GoodbyeRequest {};
+
+/// One decoded request. The order of the alternatives means nothing.
+struct Request {
+  FrameHeader header;
+  std::variant<PingRequest, CancelRequest, GoodbyeRequest, LookupRequest, GetattrRequest,
+               ReaddirRequest, ReadlinkRequest, StatfsRequest, OpenRequest, CloseRequest,
+               ReadRequest, ConfirmRequest>
+      body;
+
+  /// Nobody waits for it: asked so, or a comparison that reads whole regions.
+  bool is_prefetch() const noexcept;
+};
+
+/// kProtocol for whatever a client must not send: the connection is then dropped.
+Result<Request> decode_request(ByteView frame);
+
+/// Memory that the request and its answer may take, in bytes, at most: what the budget counts.
+std::uint64_t cost_of(const Request& request, std::size_t frame_size) noexcept;
+
+}  // namespace slipway

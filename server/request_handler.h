@@ -1,0 +1,34 @@
+#pragma once
+
+#include "server/answer.h"
+#include "server/handle_table.h"
+#include "server/image_store.h"
+#include "server/request.h"
+
+#include <memory>
+
+namespace slipway {
+
+/// Requests to answers, over an ImageStore. Knows no connection: it is given the limit of the
+/// frames that the answer goes out in. Any thread may call it; the answers refer to it and to the
+/// store. Every request may come again (after a connection died) and is then simply done again.
+class RequestHandler {
+ public:
+  RequestHandler(ImageStore& store, std::size_t handles_max)
+      : store_(store), handles_(handles_max) {}
+
+  /// REQUIRES: not a ping, cancel or goodbye, which are the session's.
+  std::unique_ptr<Answer> begin(Request request, std::size_t frame_max);
+
+ private:
+  class SmallAnswer;
+
+  Result<Bytes> answer_at_once(const Request& request);
+  Result<Attributes> open(const OpenRequest& request);
+  Result<Attributes> getattr(const GetattrRequest& request);
+
+  ImageStore& store_;
+  HandleTable handles_;
+};
+
+}  // namespace slipway

@@ -1,0 +1,133 @@
+#include "server/session_setup.h"
+
+#include "base/log.h"
+#include "server/addresses.h"
+#include "server/directory_store.h"
+#include "server/export_root.h"
+#include "wire/setup.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <unistd.h>
+
+namespace slipway {
+
+namespace {
+
+std::string environment(const char* name) {
+  const char* const value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+// The first of the client's suites that this machine does well.
+Result<CipherSuite> choose_suite(const ClientSetup& client) {
+  for (const CipherSuite suite : client.suites) {
+    if (suite != CipherSuite::kAes256Gcm || aes_in_hardware())
+      return suite;
+  }
+  return fail(ErrorCode::kNotSupported,
+              "the server's processor has no AES instructions; use cipher=chacha20-poly1305");
+}
+
+// Without TCP the session stays inside SSH, which always works.
+std::unique_ptr<Listener> try_to_listen(const ClientSetup& client, const ListenOptions& options) {
+  if (client.connections == 0)
+    return nullptr;
+  Result<std::unique_ptr<Listener>> listener = Listener::bind(options);
+  if (listener)
+    return std::move(*listener);
+  log_warning("no TCP connections: {}", listener.error().message);
+  return nullptr;
+}
+
+std::vector<std::string> addresses_of(const ListenOptions& options) {
+  std::vector<std::string> named;
+  for (const std::string& address : options.addresses) {
+    if (address != "::" && address != "0.0.0.0" && named.size() < kAddressesMax)
+      named.push_back(address);
+  }
+  return named.empty() ? data_addresses(environment("SSH_CONNECTION")) : named;
+}
+
+struct Answer {
+  ServerSetup setup;
+  SetUpSession session;
+};
+
+Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& options) {
+  if (client.version_min > kProtocolVersion || client.version_max < kProtocolVersion)
+    return fail(ErrorCode::kVersionMismatch,
+                "the client speaks protocol versions {} to {}, this server {}", client.version_min,
+                client.version_max, kProtocolVersion);
+  Answer answer;
+  ServerSetup& setup = answer.setup;
+  SLIPWAY_TRY_ASSIGN(setup.suite, choose_suite(client));
+  SLIPWAY_TRY_ASSIGN(ExportRoot root, open_export(client.export_path, options.restrict_to));
+  SLIPWAY_TRY_ASSIGN(answer.session.store,
+                     DirectoryStore::open(std::move(root.fd), root.state_file));
+  SLIPWAY_TRY_ASSIGN(setup.root, answer.session.store->getattr({}));
+  answer.session.listener = try_to_listen(client, options.listen);
+
+  setup.features = client.features & kFeaturesSupported;
+  fill_random(setup.secret);
+  fill_random(setup.session_id);
+  if (answer.session.listener != nullptr) {
+    setup.data_port = answer.session.listener->port();
+    setup.addresses = addresses_of(options.listen);
+  }
+  setup.requests_in_flight_max = kRequestsInFlightMax;
+  setup.bytes_in_flight_max = kBytesInFlightMax;
+  setup.export_id = root.id;
+  setup.initialised = root.initialised;
+  setup.read_only = true;  // of every session so far
+  setup.uid = ::geteuid();
+  setup.gid = ::getegid();
+  setup.machine_id = machine_id();
+  setup.export_root = root.path;
+  answer.session.connections = std::min<unsigned>(client.connections, kConnectionsMax);
+  answer.session.description = fmt::format(
+      "export '{}' for '{}', {}", escape(root.path), escape(client.client_name),
+      setup.data_port != 0 ? fmt::format("port {}", setup.data_port) : std::string("SSH only"));
+  return answer;
+}
+
+Status send_refusal(Transport& transport, const Error& error, TimePoint deadline) {
+  ServerSetup refusal;
+  refusal.error = static_cast<std::uint32_t>(error.code);
+  refusal.error_message = error.message;
+  Bytes message;
+  encode(message, refusal);
+  return send_setup(transport, message, deadline);
+}
+
+}  // namespace
+
+Result<SetUpSession> set_up_session(Transport& transport, const SessionOptions& options,
+                                    TimePoint deadline) {
+  const std::array<ByteView, 1> magic = {std::as_bytes(std::span(kServerMagic))};
+  SLIPWAY_TRY(transport.write_all(magic, deadline));
+  SLIPWAY_TRY_ASSIGN(Bytes client_message, receive_setup(transport, deadline));
+  Result<ClientSetup> client = decode_client_setup(client_message);
+  Result<Answer> answer = client ? answer_client(*client, options) : fail(client.error());
+  if (!answer) {
+    if (const Status told = send_refusal(transport, answer.error(), deadline); !told)
+      log_debug("the refusal did not arrive: {}", told.error().message);
+    return fail(std::move(answer).error());
+  }
+  Bytes server_message;
+  encode(server_message, answer->setup);
+  SLIPWAY_TRY(send_setup(transport, server_message, deadline));
+
+  SessionTicket& ticket = answer->session.ticket;
+  ticket.session_id = answer->setup.session_id;
+  ticket.suite = answer->setup.suite;
+  ticket.root = derive_root(client->secret, answer->setup.secret, client_message, server_message);
+  wipe(client->secret);
+  wipe(answer->setup.secret);
+  wipe(client_message);
+  wipe(server_message);
+  return std::move(answer->session);
+}
+
+}  // namespace slipway

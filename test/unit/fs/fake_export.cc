@@ -1,0 +1,405 @@
+#include "fake_export.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/units.h"
+
+namespace slipway {
+
+// FakeNetwork
+
+FakeNetwork::FakeNetwork() : thread_([this] { run(); }) {}
+
+FakeNetwork::~FakeNetwork() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  thread_.join();
+}
+
+CallId FakeNetwork::submit(std::function<void()> answer, std::function<void(ErrorCode)> fail) {
+  const std::lock_guard lock(mutex_);
+  calls_.push_back({next_, std::move(answer), std::move(fail)});
+  changed_.notify_all();
+  return next_++;
+}
+
+void FakeNetwork::cancel(CallId id) {
+  Call cancelled;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found =
+        std::find_if(calls_.begin(), calls_.end(), [&](const Call& call) { return call.id == id; });
+    if (found == calls_.end())
+      return;
+    cancelled = std::move(*found);
+    calls_.erase(found);
+    changed_.notify_all();
+  }
+  cancelled.fail(ErrorCode::kCancelled);
+}
+
+void FakeNetwork::cut() {
+  const std::lock_guard lock(mutex_);
+  cut_ = true;
+}
+
+void FakeNetwork::restore() {
+  const std::lock_guard lock(mutex_);
+  cut_ = false;
+  changed_.notify_all();
+}
+
+void FakeNetwork::fail_with(ErrorCode code) {
+  std::deque<Call> failing;
+  {
+    const std::lock_guard lock(mutex_);
+    failing.swap(calls_);
+    changed_.notify_all();
+  }
+  for (const Call& call : failing)
+    call.fail(code);
+}
+
+std::size_t FakeNetwork::waiting() {
+  const std::lock_guard lock(mutex_);
+  return calls_.size();
+}
+
+void FakeNetwork::wait_until_waiting(std::size_t calls) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return calls_.size() >= calls; });
+}
+
+void FakeNetwork::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] { return stopping_ || (!cut_ && !calls_.empty()); });
+    if (stopping_)
+      return;
+    Call call = std::move(calls_.front());
+    calls_.pop_front();
+    lock.unlock();
+    call.answer();
+    call = {};
+    lock.lock();
+  }
+}
+
+// FakeTree
+
+FakeTree::FakeTree() { add("", FileType::kDirectory); }
+
+Timestamp FakeTree::tick() { return {++clock_, 123'456'789}; }
+
+std::shared_ptr<FakeFile> FakeTree::add(const std::string& path, FileType type,
+                                        const std::string& content) {
+  const std::lock_guard lock(mutex_);
+  auto file = std::make_shared<FakeFile>();
+  file->content = content;
+  Attributes& a = file->attributes;
+  a.version.id = {1, next_inode_};
+  a.inode_number = next_inode_++;
+  a.version.birth = a.version.mtime = a.version.ctime = a.atime = tick();
+  a.type = type;
+  a.mode = type == FileType::kDirectory ? 0755 : type == FileType::kSymlink ? 0777 : 0644;
+  a.nlink = type == FileType::kDirectory ? 2 : 1;
+  a.uid = a.gid = 4242;
+  a.version.size = content.size();
+  a.allocated = (content.size() + 4095) / 4096 * 4096;
+  files_[path] = file;
+  return file;
+}
+
+void FakeTree::link(const std::string& from, const std::string& to) {
+  const std::lock_guard lock(mutex_);
+  const auto file = files_.at(from);
+  ++file->attributes.nlink;
+  file->attributes.version.ctime = tick();
+  files_[to] = file;
+}
+
+void FakeTree::rename(const std::string& from, const std::string& to) {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, std::shared_ptr<FakeFile>> moved;
+  for (auto at = files_.lower_bound(from); at != files_.end();) {
+    const bool below = at->first == from || at->first.rfind(from + "/", 0) == 0;
+    if (below) {
+      moved[to + at->first.substr(from.size())] = at->second;
+      at = files_.erase(at);
+    } else {
+      ++at;
+    }
+  }
+  for (auto& [path, file] : moved)
+    files_[path] = file;
+}
+
+void FakeTree::remove(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  --files_.at(path)->attributes.nlink;
+  files_.erase(path);
+}
+
+void FakeTree::rewrite(const std::string& path, const std::string& content) {
+  const std::lock_guard lock(mutex_);
+  FakeFile& file = *files_.at(path);
+  file.content = content;
+  file.attributes.version.size = content.size();
+  file.attributes.version.mtime = file.attributes.version.ctime = tick();
+}
+
+void FakeTree::touch_ctime(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  files_.at(path)->attributes.version.ctime = tick();
+}
+
+std::shared_ptr<FakeFile> FakeTree::find(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  const auto found = files_.find(path);
+  return found == files_.end() ? nullptr : found->second;
+}
+
+std::map<std::string, std::shared_ptr<FakeFile>> FakeTree::children(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  const std::string prefix = path.empty() ? "" : path + "/";
+  std::map<std::string, std::shared_ptr<FakeFile>> found;
+  for (const auto& [at, file] : files_) {
+    if (at.size() > prefix.size() && at.rfind(prefix, 0) == 0 &&
+        at.find('/', prefix.size()) == std::string::npos)
+      found[at.substr(prefix.size())] = file;
+  }
+  return found;
+}
+
+Attributes FakeTree::attributes(const std::shared_ptr<FakeFile>& file) {
+  const std::lock_guard lock(mutex_);
+  return file->attributes;
+}
+
+// FakeRemote
+
+FakeRemote::FakeRemote(FakeTree& tree, FakeNetwork& network) : tree_(tree), network_(network) {
+  setup_.export_root = "/srv/images";
+  setup_.root = tree.attributes(tree.find(""));
+}
+
+Attributes FakeRemote::shown(const std::shared_ptr<FakeFile>& file) {
+  Attributes attributes = tree_.attributes(file);
+  if (corrupt)
+    corrupt(attributes);
+  return attributes;
+}
+
+Result<std::shared_ptr<FakeFile>> FakeRemote::resolve(const NodeRef& node) {
+  auto file = tree_.find(node.path);
+  if (!file)
+    return fail(ErrorCode::kNotFound, "'{}'", node.path);
+  if (!node.expected.any() && tree_.attributes(file).version.id != node.expected)
+    return fail(ErrorCode::kStale, "'{}'", node.path);
+  return file;
+}
+
+template <class T, class Answer>
+CallId FakeRemote::call(Done<T> done, Answer answer) {
+  return network_.submit([done, answer]() mutable { done(answer()); },
+                         [done](ErrorCode code) { done(fail(code, "as the test wants")); });
+}
+
+CallId FakeRemote::lookup(const NodeRef& directory, const std::string& name,
+                          Done<Attributes> done) {
+  ++lookups;
+  return call<Attributes>(std::move(done), [this, directory, name]() -> Result<Attributes> {
+    SLIPWAY_TRY(resolve(directory));
+    const auto path = directory.path.empty() ? name : directory.path + "/" + name;
+    SLIPWAY_TRY_ASSIGN(const auto file, resolve({path, {}}));
+    return shown(file);
+  });
+}
+
+CallId FakeRemote::getattr(std::uint64_t handle, const NodeRef& node, Done<Attributes> done) {
+  ++getattrs;
+  return call<Attributes>(std::move(done), [this, handle, node]() -> Result<Attributes> {
+    if (const auto open = handle_file(handle))
+      return shown(open);
+    SLIPWAY_TRY_ASSIGN(const auto file, resolve(node));
+    return shown(file);
+  });
+}
+
+CallId FakeRemote::readdir(const NodeRef& directory, std::uint64_t cursor,
+                           Done<ReaddirReply> done) {
+  ++readdirs;
+  return call<ReaddirReply>(std::move(done), [this, directory, cursor]() -> Result<ReaddirReply> {
+    SLIPWAY_TRY(resolve(directory));
+    ReaddirReply reply;
+    std::uint64_t at = 0;
+    reply.end = true;
+    for (const auto& [name, file] : tree_.children(directory.path)) {
+      if (++at <= cursor)
+        continue;
+      if (reply.entries.size() == entries_per_answer) {
+        reply.end = false;
+        break;
+      }
+      reply.entries.push_back({at, name, shown(file)});
+    }
+    if (corrupt_readdir)
+      corrupt_readdir(reply);
+    return reply;
+  });
+}
+
+CallId FakeRemote::readlink(const NodeRef& node, Done<ReadlinkReply> done) {
+  ++readlinks;
+  return call<ReadlinkReply>(std::move(done), [this, node]() -> Result<ReadlinkReply> {
+    SLIPWAY_TRY_ASSIGN(const auto file, resolve(node));
+    return ReadlinkReply{file->content};
+  });
+}
+
+CallId FakeRemote::statfs(const NodeRef&, Done<StatfsReply> done) {
+  return call<StatfsReply>(std::move(done), []() -> Result<StatfsReply> {
+    return StatfsReply{1000, 500, 400, 100, 50, 255};
+  });
+}
+
+CallId FakeRemote::open(const NodeRef& node, Done<OpenedHandle> done) {
+  ++opens;
+  return call<OpenedHandle>(std::move(done), [this, node]() -> Result<OpenedHandle> {
+    SLIPWAY_TRY_ASSIGN(const auto file, resolve(node));
+    const std::lock_guard lock(mutex_);
+    handles_[next_handle_] = file;
+    return OpenedHandle{next_handle_++, shown(file)};
+  });
+}
+
+void FakeRemote::close(std::uint64_t handle) {
+  const std::lock_guard lock(mutex_);
+  handles_.erase(handle);
+}
+
+CallId FakeRemote::confirm(ConfirmRequest, Done<ConfirmReply> done) {
+  done(fail(ErrorCode::kNotSupported, "the source confirms"));
+  return 1;
+}
+
+CallId FakeRemote::read(std::vector<ReadExtent>, Priority, std::shared_ptr<RemoteReadSink> sink) {
+  sink->on_done(fail(ErrorCode::kNotSupported, "the source reads"));
+  return 1;
+}
+
+std::shared_ptr<FakeFile> FakeRemote::handle_file(std::uint64_t handle) {
+  const std::lock_guard lock(mutex_);
+  const auto found = handles_.find(handle);
+  return found == handles_.end() ? nullptr : found->second;
+}
+
+std::size_t FakeRemote::open_handles() {
+  const std::lock_guard lock(mutex_);
+  return handles_.size();
+}
+
+// FakeSource
+
+FakeSource::FakeSource(FakeTree& tree, FakeRemote& remote, FakeNetwork& network)
+    : tree_(tree), remote_(remote), network_(network) {}
+
+bool FakeSource::has(const Image& image, const ByteRange& range) {
+  const std::lock_guard lock(mutex_);
+  const auto found = stored_.find({image.version.id.inode, image.version.mtime});
+  if (found == stored_.end())
+    return false;
+  for (auto unit = unit_of(range.offset); unit <= unit_of(range.end() - 1); ++unit) {
+    if (found->second.units.count(unit) == 0)
+      return false;
+  }
+  return true;
+}
+
+Status FakeSource::fetch(const Image& image, const ByteRange& range) {
+  const auto file = remote_.handle_file(image.handle);
+  if (!file)
+    return fail(ErrorCode::kBadHandle, "no such handle");
+  const std::scoped_lock lock(mutex_, tree_.mutex());
+  if (!same_content(file->attributes.version, image.version))
+    return fail(ErrorCode::kStale, "another version");
+  Stored& stored = stored_[{image.version.id.inode, image.version.mtime}];
+  if (!stored.file)
+    stored.file.reset(::memfd_create("stored", MFD_CLOEXEC));
+  const ByteRange whole = clamp_to_size(cover_units(range), image.version.size);
+  SLIPWAY_TRY(pwrite_full(stored.file.get(),
+                          as_bytes(std::string_view(file->content).substr(whole.offset, whole.length)),
+                          whole.offset));
+  for (auto unit = unit_of(whole.offset); unit <= unit_of(whole.end() - 1); ++unit)
+    stored.units.insert(unit);
+  holes_[{image.version.id.inode, image.version.mtime}] = file->holes;
+  return {};
+}
+
+std::vector<Piece> FakeSource::pieces(const Image& image, const ByteRange& range) {
+  const std::lock_guard lock(mutex_);
+  const Key key{image.version.id.inode, image.version.mtime};
+  const Stored& stored = stored_.at(key);
+  const auto& holes = holes_[key];
+  std::vector<Piece> pieces;
+  for (std::uint64_t at = range.offset; at < range.end();) {
+    const std::uint64_t end = std::min(range.end(), (unit_of(at) + 1) * kUnitSize);
+    Piece piece;
+    piece.range = {at, end - at};
+    piece.kind = holes.count(unit_of(at)) != 0 ? PieceKind::kHole : PieceKind::kFile;
+    piece.fd = piece.kind == PieceKind::kFile ? stored.file.get() : -1;
+    pieces.push_back(piece);
+    at = end;
+  }
+  if (lose_a_piece && pieces.size() > 1)
+    pieces.erase(pieces.begin() + 1);
+  return pieces;
+}
+
+ReadId FakeSource::read(SourceRead request, std::shared_ptr<ReadSink> sink) {
+  const auto image = request.image;
+  const ByteRange range = request.ranges.at(0);
+  const auto deliver = [this, image, range, sink] {
+    auto found = pieces(*image, range);
+    sink->on_pieces(found);
+    sink->on_done({});
+  };
+  if (has(*image, range)) {
+    deliver();
+    return 1'000'000'000;
+  }
+  ++misses;
+  return network_.submit(
+      [this, image, range, sink, deliver] {
+        const Status fetched = fetch(*image, range);
+        if (fetched)
+          deliver();
+        else
+          sink->on_done(fetched);
+      },
+      [sink](ErrorCode code) { sink->on_done(fail(code, "as the test wants")); });
+}
+
+void FakeSource::confirm(std::shared_ptr<const Image>, std::function<void(Status)> done) {
+  ++confirms;
+  network_.submit([done] { done({}); },
+                  [done](ErrorCode code) { done(fail(code, "as the test wants")); });
+}
+
+std::string pattern(std::size_t size, unsigned seed) {
+  std::string bytes(size, '\0');
+  std::uint64_t state = seed * 0x9E3779B97F4A7C15ULL + 1;
+  for (char& byte : bytes) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    byte = static_cast<char>(state >> 56 | 1);
+  }
+  return bytes;
+}
+
+}  // namespace slipway

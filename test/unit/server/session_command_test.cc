@@ -1,0 +1,208 @@
+#include "server/session_command.h"
+
+#include "secure/secret.h"
+#include "support/catch.h"
+#include "support/temp_dir.h"
+#include "test_client.h"
+#include "wire/setup.h"
+
+#include <csignal>
+#include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+namespace slipway {
+namespace {
+
+/// A child `slipwayd session` on two pipes, as sshd makes them. The test's environment names the
+/// program; without it (a run by hand) these tests are left out.
+struct ChildSession {
+  explicit ChildSession(std::vector<std::string> arguments = {}) {
+    init_secure_process();
+    int in[2];
+    int out[2];
+    REQUIRE(::pipe2(in, O_CLOEXEC) == 0);
+    REQUIRE(::pipe2(out, O_CLOEXEC) == 0);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, in[0], STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
+    arguments.insert(arguments.begin(), {"slipwayd", "session"});
+    std::vector<char*> argv;
+    for (std::string& argument : arguments)
+      argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    REQUIRE(::posix_spawn(&pid, program(), &actions, nullptr, argv.data(), environ) == 0);
+    posix_spawn_file_actions_destroy(&actions);
+    ::close(in[0]);
+    ::close(out[1]);
+    transport = make_fd_transport(UniqueFd(out[0]), UniqueFd(in[1]), "child");
+  }
+
+  static const char* program() { return std::getenv("SLIPWAYD"); }
+
+  ServerSetup set_up(ClientSetup client) {
+    fill_random(client.secret);
+    client.suites = {CipherSuite::kChaCha20Poly1305};
+    std::array<std::byte, kServerMagic.size()> magic{};
+    REQUIRE(transport->read_exact(magic, soon()).has_value());
+    REQUIRE(as_text(magic) == std::string_view(kServerMagic.data(), kServerMagic.size()));
+    Bytes sent;
+    encode(sent, client);
+    REQUIRE(send_setup(*transport, sent, soon()).has_value());
+    const Bytes received = receive_setup(*transport, soon()).value();
+    const ServerSetup server = decode_server_setup(received).value();
+    ticket.session_id = server.session_id;
+    ticket.suite = server.suite;
+    ticket.root = derive_root(client.secret, server.secret, sent, received);
+    return server;
+  }
+
+  int wait() {
+    int status = 0;
+    REQUIRE(::waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+
+  pid_t pid = -1;
+  std::unique_ptr<Transport> transport;
+  SessionTicket ticket;
+};
+
+struct ExportDirectory {
+  ExportDirectory() { std::ofstream(dir / "file") << "content"; }
+
+  ClientSetup client() const {
+    ClientSetup setup;
+    setup.export_path = dir.path();
+    return setup;
+  }
+
+  TempDir dir;
+};
+
+}  // namespace
+
+TEST_CASE("slipwayd session serves a directory over its pipes and over TCP") {
+  if (ChildSession::program() == nullptr)
+    return;
+  const ExportDirectory e;
+  ChildSession child;
+  const ServerSetup server = child.set_up(e.client());
+  REQUIRE(server.error == 0);
+  CHECK(server.export_root == std::filesystem::canonical(e.dir.path()));
+  CHECK(!server.initialised);
+  CHECK(server.uid == ::geteuid());
+  CHECK(server.root.type == FileType::kDirectory);
+  CHECK(!server.addresses.empty());
+  CHECK(server.data_port >= kDataPortFirst);
+
+  TestClient ssh(make_plain_channel(std::move(child.transport)));
+  ssh.open(1, "file");
+  auto transport = dial_tcp("127.0.0.1", server.data_port, soon()).value();
+  auto channel = connect_secure(std::move(transport), {kProtocolVersion, 1, 0, server.session_id},
+                                child.ticket, soon());
+  REQUIRE(channel.has_value());
+  TestClient tcp(std::move(*channel));
+  REQUIRE(tcp.send(MessageType::kRead, 3, ReadRequest{true, {{1, 0, kUnitSize}}}).has_value());
+  CHECK(as_text(content_of(tcp.expect_all(3), 1, 7)) == "content");
+
+  SECTION("a goodbye ends it with status 0") {
+    REQUIRE(tcp.send_empty(MessageType::kGoodbye, 9).has_value());
+    tcp.expect(9);
+    CHECK(child.wait() == 0);
+    CHECK(!dial_tcp("127.0.0.1", server.data_port, soon()));
+  }
+  SECTION("it lives on when SSH and the process that SSH started are gone") {
+    ssh.close();
+    REQUIRE(::kill(child.pid, SIGKILL) == 0);
+    child.wait();
+    CHECK(tcp.is_alive());
+    REQUIRE(tcp.send_empty(MessageType::kGoodbye, 9).has_value());
+    tcp.expect(9);
+  }
+}
+
+TEST_CASE("the end of its input ends a session that has nothing else") {
+  if (ChildSession::program() == nullptr)
+    return;
+  const ExportDirectory e;
+  ChildSession child;
+  SECTION("before set-up") {
+    child.transport.reset();
+    CHECK(child.wait() == 1);
+  }
+  SECTION("after set-up") {
+    REQUIRE(child.set_up(e.client()).error == 0);
+    child.transport.reset();
+    CHECK(child.wait() == 0);
+  }
+}
+
+TEST_CASE("what is wrong with the client's wishes is told to the client") {
+  if (ChildSession::program() == nullptr)
+    return;
+  const ExportDirectory e;
+  ClientSetup client = e.client();
+  std::vector<std::string> arguments;
+  ErrorCode code{};
+  std::string message;
+  SECTION("an export that does not exist") {
+    client.export_path += "/none";
+    code = ErrorCode::kNotFound;
+    message = "export '" + client.export_path + "' does not exist";
+  }
+  SECTION("an export that is a file") {
+    client.export_path += "/file";
+    code = ErrorCode::kNotDirectory;
+    message = "export '" + client.export_path + "' is not a directory";
+  }
+  SECTION("an export outside of the key's restriction") {
+    arguments = {"--restrict-to", e.dir.path()};
+    client.export_path = "/etc";
+    code = ErrorCode::kNotPermitted;
+    message = "export '/etc' is outside of what this key may mount";
+  }
+  SECTION("another protocol version") {
+    client.version_min = 7;
+    client.version_max = 9;
+    code = ErrorCode::kVersionMismatch;
+    message = "the client speaks protocol versions 7 to 9, this server 1";
+  }
+  ChildSession child(arguments);
+  const ServerSetup server = child.set_up(client);
+  CHECK(server.error == static_cast<std::uint32_t>(code));
+  CHECK(server.error_message == message);
+  CHECK(child.wait() == 1);
+}
+
+TEST_CASE("the port range is kept, and without TCP there is no port") {
+  if (ChildSession::program() == nullptr)
+    return;
+  const ExportDirectory e;
+  ClientSetup client = e.client();
+  ChildSession first({"--data-port-range", "60990-60991", "--bind", "127.0.0.1"});
+  const ServerSetup a = first.set_up(client);
+  CHECK((a.data_port == 60990 || a.data_port == 60991));
+  CHECK(a.addresses == std::vector<std::string>{"127.0.0.1"});
+  ChildSession second({"--data-port-range", "60990-60991", "--bind", "127.0.0.1"});
+  const ServerSetup b = second.set_up(client);
+  CHECK((b.data_port == 60990 || b.data_port == 60991));
+  CHECK(a.data_port != b.data_port);
+  ChildSession third({"--data-port-range", "60990-60991", "--bind", "127.0.0.1"});
+  CHECK(third.set_up(client).data_port == 0);  // all taken: the session stays inside SSH
+  client.connections = 0;
+  ChildSession fourth;
+  CHECK(fourth.set_up(client).data_port == 0);
+  for (ChildSession* child : {&first, &second, &third, &fourth}) {
+    child->transport.reset();
+    CHECK(child->wait() == 0);
+  }
+}
+
+}  // namespace slipway

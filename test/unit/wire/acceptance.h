@@ -1,0 +1,81 @@
+#pragma once
+
+#include "support/catch.h"
+#include "wire/messages.h"
+#include "wire/read_messages.h"
+#include "wire/setup.h"
+
+namespace slipway {
+
+/// Whether a message, encoded as it is, gets past its decoder. A refusal must be kProtocol.
+template <class M>
+bool accepts(Result<M> (*decode)(ByteView), const M& message) {
+  Bytes body;
+  encode(body, message);
+  const Result<M> decoded = decode(body);
+  if (!decoded.has_value())
+    CHECK(decoded.error().code == ErrorCode::kProtocol);
+  return decoded.has_value();
+}
+
+inline bool accepts(const Attributes& m) {
+  return accepts(decode_attributes, m);
+}
+
+inline bool accepts(const LookupRequest& m) {
+  return accepts(decode_lookup_request, m);
+}
+
+inline bool accepts(const GetattrRequest& m) {
+  return accepts(decode_getattr_request, m);
+}
+
+inline bool accepts(const ReaddirRequest& m) {
+  return accepts(decode_readdir_request, m);
+}
+
+inline bool accepts(const ReaddirReply& m) {
+  return accepts(decode_readdir_reply, m);
+}
+
+inline bool accepts(const ReadlinkReply& m) {
+  return accepts(decode_readlink_reply, m);
+}
+
+inline bool accepts(const StatfsReply& m) {
+  return accepts(decode_statfs_reply, m);
+}
+
+inline bool accepts(const OpenRequest& m) {
+  return accepts(decode_open_request, m);
+}
+
+inline bool accepts(const CloseRequest& m) {
+  return accepts(decode_close_request, m);
+}
+
+inline bool accepts(const ReadRequest& m) {
+  return accepts(decode_read_request, m);
+}
+
+inline bool accepts(const ReadReply& m) {
+  return accepts(decode_read_reply, m);
+}
+
+inline bool accepts(const ConfirmRequest& m) {
+  return accepts(decode_confirm_request, m);
+}
+
+inline bool accepts(const ConfirmReply& m) {
+  return accepts(decode_confirm_reply, m);
+}
+
+inline bool accepts(const ClientSetup& m) {
+  return accepts(decode_client_setup, m);
+}
+
+inline bool accepts(const ServerSetup& m) {
+  return accepts(decode_server_setup, m);
+}
+
+}  // namespace slipway

@@ -1,0 +1,102 @@
+#pragma once
+
+#include "wire/messages.h"
+#include "wire/read_messages.h"
+#include "wire/setup.h"
+
+#include <algorithm>
+
+// Equality of messages, member by member, for tests; the product never compares most of them.
+
+namespace slipway {
+
+template <class M>
+
+requires requires(const M& a, const M& b) {
+  a == b;
+}
+
+bool same(const M& a, const M& b) {
+  return a == b;
+}
+
+inline bool same(const LookupRequest& a, const LookupRequest& b) {
+  return a.directory == b.directory && a.name == b.name;
+}
+
+inline bool same(const GetattrRequest& a, const GetattrRequest& b) {
+  return a.handle == b.handle && a.node == b.node;
+}
+
+inline bool same(const ReaddirRequest& a, const ReaddirRequest& b) {
+  return a.directory == b.directory && a.cursor == b.cursor && a.entries_max == b.entries_max;
+}
+
+inline bool same(const ReaddirReply& a, const ReaddirReply& b) {
+  return a.entries == b.entries && a.end == b.end;
+}
+
+inline bool same(const ReadlinkRequest& a, const ReadlinkRequest& b) {
+  return a.node == b.node;
+}
+
+inline bool same(const ReadlinkReply& a, const ReadlinkReply& b) {
+  return a.target == b.target;
+}
+
+inline bool same(const StatfsRequest& a, const StatfsRequest& b) {
+  return a.node == b.node;
+}
+
+inline bool same(const OpenRequest& a, const OpenRequest& b) {
+  return a.handle == b.handle && a.node == b.node && a.flags == b.flags;
+}
+
+inline bool same(const CloseRequest& a, const CloseRequest& b) {
+  return a.handle == b.handle;
+}
+
+inline bool same(const CancelRequest& a, const CancelRequest& b) {
+  return a.cookie == b.cookie;
+}
+
+inline bool same(const ReadRequest& a, const ReadRequest& b) {
+  return a.accept_zstd == b.accept_zstd && a.extents == b.extents;
+}
+
+inline bool same(const ReadReply& a, const ReadReply& b) {
+  return a.files == b.files && a.segments == b.segments &&
+         std::equal(a.data.begin(), a.data.end(), b.data.begin(), b.data.end());
+}
+
+inline bool same(const ConfirmRequest& a, const ConfirmRequest& b) {
+  return a.handle == b.handle && a.regions == b.regions;
+}
+
+inline bool same(const ConfirmReply& a, const ConfirmReply& b) {
+  return a.version == b.version && a.young == b.young && a.equal == b.equal;
+}
+
+inline bool same(const RecordHeader& a, const RecordHeader& b) {
+  return a.length == b.length && a.kind == b.kind;
+}
+
+inline bool same(const ClientSetup& a, const ClientSetup& b) {
+  return a.version_min == b.version_min && a.version_max == b.version_max &&
+         a.features == b.features && a.secret == b.secret && a.client_id == b.client_id &&
+         a.mount_id == b.mount_id && a.suites == b.suites && a.connections == b.connections &&
+         a.export_path == b.export_path && a.client_name == b.client_name;
+}
+
+inline bool same(const ServerSetup& a, const ServerSetup& b) {
+  return a.error == b.error && a.error_message == b.error_message && a.version == b.version &&
+         a.features == b.features && a.secret == b.secret && a.session_id == b.session_id &&
+         a.suite == b.suite && a.data_port == b.data_port && a.addresses == b.addresses &&
+         a.requests_in_flight_max == b.requests_in_flight_max &&
+         a.bytes_in_flight_max == b.bytes_in_flight_max && a.export_id == b.export_id &&
+         a.initialised == b.initialised && a.read_only == b.read_only && a.uid == b.uid &&
+         a.gid == b.gid && a.machine_id == b.machine_id && a.export_root == b.export_root &&
+         a.root == b.root;
+}
+
+}  // namespace slipway

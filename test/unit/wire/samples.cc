@@ -1,0 +1,326 @@
+#include "samples.h"
+
+#include "equality.h"
+#include "wire/frame.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace slipway {
+namespace {
+
+constexpr std::uint64_t kCookie = 0x0102030405060708;
+constexpr FileId kImageId{1, 0x1122334455667788};
+
+template <std::size_t kSize>
+std::array<std::byte, kSize> counting_bytes(unsigned first) {
+  std::array<std::byte, kSize> out{};
+  for (std::size_t i = 0; i < kSize; ++i)
+    out[i] = static_cast<std::byte>(first + i);
+  return out;
+}
+
+VersionRecord sample_version(std::uint64_t size) {
+  return {kImageId, {1600000000, 1}, size, {1700000000, 999999999}, {-1, 500}};
+}
+
+NodeRef sample_node() {
+  return {"vm/disk.img", kImageId};
+}
+
+template <class M>
+Bytes encoded(const M& message) {
+  Bytes bytes;
+  encode(bytes, message);
+  return bytes;
+}
+
+/// A message without a frame: `to_bytes` and `from_bytes` are its encoder and decoder.
+template <class M, class Encoder, class Decoder>
+WireSample bare_sample(std::string name, const M& value, Encoder to_bytes, Decoder from_bytes) {
+  WireSample sample;
+  sample.name = std::move(name);
+  sample.bytes = to_bytes(value);
+  sample.recode = [to_bytes, from_bytes](ByteView bytes) -> Result<Bytes> {
+    SLIPWAY_TRY_ASSIGN(const M message, from_bytes(bytes));
+    return to_bytes(message);
+  };
+  sample.decodes_to_value = [value, from_bytes](ByteView bytes) {
+    const Result<M> message = from_bytes(bytes);
+    return message.has_value() && same(*message, value);
+  };
+  return sample;
+}
+
+/// A whole frame: header and body.
+template <class M, class Decoder>
+WireSample frame_sample(std::string name, const FrameHeader& header, const M& value,
+                        Decoder decode_body) {
+  WireSample sample;
+  sample.name = std::move(name);
+  begin_frame(sample.bytes, header);
+  encode(sample.bytes, value);
+  sample.recode = [decode_body](ByteView bytes) -> Result<Bytes> {
+    SLIPWAY_TRY_ASSIGN(const FrameHeader got, decode_frame_header(bytes));
+    SLIPWAY_TRY_ASSIGN(const M message, decode_body(frame_body(bytes)));
+    Bytes out;
+    begin_frame(out, got);
+    encode(out, message);
+    return out;
+  };
+  sample.decodes_to_value = [header, value, decode_body](ByteView bytes) {
+    const Result<FrameHeader> got = decode_frame_header(bytes);
+    if (!got.has_value() || !(*got == header))
+      return false;
+    const Result<M> message = decode_body(frame_body(bytes));
+    return message.has_value() && same(*message, value);
+  };
+  return sample;
+}
+
+FrameHeader request(MessageType type) {
+  return {type, 0, 0, kCookie, 0, 0};
+}
+
+FrameHeader reply(MessageType type) {
+  return {type, kFrameReply, 0, kCookie, 0, 0};
+}
+
+/// The body of ping, goodbye and the reply to close.
+struct Nothing {};
+
+void encode(Bytes& /*to*/, const Nothing& /*m*/) {}
+
+bool same(const Nothing& /*a*/, const Nothing& /*b*/) {
+  return true;
+}
+
+Result<Nothing> decode_nothing(ByteView body) {
+  if (!body.empty())
+    return fail(ErrorCode::kProtocol, "a body of {} bytes where there is none", body.size());
+  return Nothing{};
+}
+
+struct ErrorBody {
+  FrameHeader request;
+  Error error;
+};
+
+bool same(const ErrorBody& a, const ErrorBody& b) {
+  return a.request == b.request && a.error.code == b.error.code &&
+         a.error.message == b.error.message;
+}
+
+WireSample error_sample() {
+  const auto to_bytes = [](const ErrorBody& m) { return encode_error_reply(m.request, m.error); };
+  const auto from_bytes = [](ByteView bytes) -> Result<ErrorBody> {
+    SLIPWAY_TRY_ASSIGN(const FrameHeader header, decode_frame_header(bytes));
+    ErrorBody m{header, decode_error_reply(header, frame_body(bytes))};
+    m.request.flags = 0;
+    m.request.status = 0;
+    if (m.error.message.find("unreadable") != std::string::npos)
+      return fail(ErrorCode::kProtocol, "{}", m.error.message);
+    return m;
+  };
+  const ErrorBody value{request(MessageType::kLookup), {ErrorCode::kNotFound, "no 'disk' in 'vm'"}};
+  return bare_sample("error_reply", value, to_bytes, from_bytes);
+}
+
+void add_setup(std::vector<WireSample>& to) {
+  to.push_back(bare_sample("client_setup", sample_client_setup(), encoded<ClientSetup>,
+                           decode_client_setup));
+  to.push_back(bare_sample("server_setup", sample_server_setup(), encoded<ServerSetup>,
+                           decode_server_setup));
+  ServerSetup refused;
+  refused.error = static_cast<std::uint32_t>(ErrorCode::kNotDirectory);
+  refused.error_message = "/srv/vm is not a directory";
+  to.push_back(
+      bare_sample("server_setup_refused", refused, encoded<ServerSetup>, decode_server_setup));
+  for (WireSample& sample : to)
+    sample.may_trail = true;
+
+  to.push_back(bare_sample(
+      "preamble", Preamble{kProtocolVersion, 3, 7, counting_bytes<16>(0x40)},
+      [](const Preamble& m) {
+        const auto bytes = encode_preamble(m);
+        return Bytes(bytes.begin(), bytes.end());
+      },
+      decode_preamble));
+  to.push_back(bare_sample(
+      "record_header", RecordHeader{0x12345, RecordKind::kFrame},
+      [](const RecordHeader& m) {
+        const auto bytes = encode_record_header(m);
+        return Bytes(bytes.begin(), bytes.end());
+      },
+      [](ByteView bytes) { return decode_record_header(bytes, kFrameMax + 16); }));
+}
+
+void add_control(std::vector<WireSample>& to) {
+  using enum MessageType;
+  to.push_back(frame_sample("ping_request", request(kPing), Nothing{}, decode_nothing));
+  to.push_back(frame_sample("ping_reply", reply(kPing), Nothing{}, decode_nothing));
+  to.push_back(frame_sample("numbered_request", FrameHeader{kGoodbye, 0, 0, kCookie, 9, 8},
+                            Nothing{}, decode_nothing));
+  to.push_back(frame_sample("cancel_request", FrameHeader{kCancel, 0, 0, 0, 0, 0},
+                            CancelRequest{kCookie}, decode_cancel_request));
+  to.push_back(frame_sample("goodbye_request", request(kGoodbye), Nothing{}, decode_nothing));
+  to.push_back(frame_sample("goodbye_reply", reply(kGoodbye), Nothing{}, decode_nothing));
+  to.push_back(error_sample());
+}
+
+void add_names(std::vector<WireSample>& to) {
+  using enum MessageType;
+  const NodeRef directory{"vm", {}};
+  to.push_back(frame_sample("lookup_request", request(kLookup),
+                            LookupRequest{directory, "disk.img"}, decode_lookup_request));
+  to.push_back(
+      frame_sample("lookup_reply", reply(kLookup), sample_attributes(), decode_attributes));
+  to.push_back(frame_sample("getattr_request", request(kGetattr), GetattrRequest{5, sample_node()},
+                            decode_getattr_request));
+  to.push_back(
+      frame_sample("getattr_reply", reply(kGetattr), sample_attributes(), decode_attributes));
+  to.push_back(frame_sample("readdir_request", request(kReaddir),
+                            ReaddirRequest{directory, 17, 1000}, decode_readdir_request));
+  Attributes link = sample_attributes();
+  link.type = FileType::kSymlink;
+  link.version.size = 9;
+  const ReaddirReply listing{{{18, "disk.img", sample_attributes()}, {19, "link", link}}, true};
+  to.push_back(frame_sample("readdir_reply", reply(kReaddir), listing, decode_readdir_reply));
+  to.push_back(frame_sample("readlink_request", request(kReadlink), ReadlinkRequest{sample_node()},
+                            decode_readlink_request));
+  to.push_back(frame_sample("readlink_reply", reply(kReadlink), ReadlinkReply{"../base.img"},
+                            decode_readlink_reply));
+  to.push_back(frame_sample("statfs_request", request(kStatfs), StatfsRequest{NodeRef{}},
+                            decode_statfs_request));
+  to.push_back(frame_sample("statfs_reply", reply(kStatfs),
+                            StatfsReply{1000000, 600000, 500000, 4096, 4000, 255},
+                            decode_statfs_reply));
+}
+
+void add_reading(std::vector<WireSample>& to) {
+  using enum MessageType;
+  to.push_back(frame_sample("open_request", request(kOpen), OpenRequest{5, sample_node(), 0},
+                            decode_open_request));
+  to.push_back(
+      frame_sample("close_request", request(kClose), CloseRequest{5}, decode_close_request));
+  to.push_back(frame_sample("open_reply", reply(kOpen), sample_attributes(), decode_attributes));
+  to.push_back(frame_sample("close_reply", reply(kClose), Nothing{}, decode_nothing));
+  FrameHeader prefetch = request(kRead);
+  prefetch.flags = kFramePrefetch;
+  to.push_back(frame_sample("read_request", prefetch, sample_read_request(), decode_read_request));
+  FrameHeader more = reply(kRead);
+  more.flags |= kFrameMore;
+  to.push_back(frame_sample("read_reply", more, sample_read_reply(), decode_read_reply));
+  to.push_back(frame_sample("confirm_request", request(kConfirm), sample_confirm_request(),
+                            decode_confirm_request));
+  to.push_back(
+      frame_sample("confirm_reply", reply(kConfirm), sample_confirm_reply(), decode_confirm_reply));
+}
+
+}  // namespace
+
+Attributes sample_attributes() {
+  Attributes m;
+  m.version = sample_version(std::uint64_t{20} << 30);
+  m.inode_number = 0x8877665544332211;
+  m.mode = 0640;
+  m.nlink = 2;
+  m.uid = 1000;
+  m.gid = 100;
+  m.allocated = std::uint64_t{3} << 30;
+  m.atime = {1700000001, 2};
+  m.young = true;
+  return m;
+}
+
+ClientSetup sample_client_setup() {
+  ClientSetup m;
+  m.features = 0x8000000000000001;
+  m.secret = counting_bytes<32>(0x00);
+  m.client_id = counting_bytes<16>(0x20);
+  m.mount_id = counting_bytes<16>(0x30);
+  m.suites = {CipherSuite::kAes256Gcm, CipherSuite::kChaCha20Poly1305};
+  m.export_path = "/srv/vm";
+  m.client_name = "host7";
+  return m;
+}
+
+ServerSetup sample_server_setup() {
+  ServerSetup m;
+  m.features = 2;
+  m.secret = counting_bytes<32>(0x80);
+  m.session_id = counting_bytes<16>(0x40);
+  m.suite = CipherSuite::kAes256Gcm;
+  m.data_port = 60123;
+  m.addresses = {"192.0.2.1", "2001:db8::1", "fe80::1%eth0"};
+  m.requests_in_flight_max = 256;
+  m.bytes_in_flight_max = std::uint64_t{32} << 20;
+  m.export_id = counting_bytes<16>(0x50);
+  m.initialised = true;
+  m.uid = 1001;
+  m.gid = 101;
+  m.machine_id = counting_bytes<16>(0x60);
+  m.export_root = "/srv/vm";
+  m.root = sample_attributes();
+  m.root.version.id = {0, 2};
+  m.root.version.size = 0;
+  m.root.type = FileType::kDirectory;
+  m.root.mode = 0755;
+  m.root.young = false;
+  return m;
+}
+
+ReadRequest sample_read_request() {
+  return {true,
+          {{5, 0, 5 * kUnitSize}, {6, 3 * kUnitSize, kUnitSize}, {5, kRegionSize, kUnitSize}}};
+}
+
+ReadReply sample_read_reply() {
+  static const Bytes kData = [] {
+    Bytes data;
+    append(data, sample_zstd_frame());
+    append(data, as_bytes("tail!"));
+    return data;
+  }();
+  const auto frame_size = static_cast<std::uint32_t>(sample_zstd_frame().size());
+  ReadReply m;
+  m.files = {{5, 0, true, sample_version(4 * kUnitSize + 5)},
+             {6, static_cast<std::uint32_t>(ErrorCode::kStale), false, {}}};
+  m.segments = {{0, SegmentKind::kHole, 0, kUnitSize, 0},
+                {0, SegmentKind::kZero, kUnitSize, 2 * kUnitSize, 0},
+                {0, SegmentKind::kZstd, 3 * kUnitSize, kUnitSize, frame_size},
+                {0, SegmentKind::kData, 4 * kUnitSize, 5, 5}};
+  m.data = kData;
+  return m;
+}
+
+ConfirmRequest sample_confirm_request() {
+  ConfirmRequest m;
+  m.handle = 5;
+  m.regions = {{0, counting_bytes<kUnitsPerRegion / 8>(1), counting_bytes<16>(0xa0)},
+               {9, counting_bytes<kUnitsPerRegion / 8>(2), counting_bytes<16>(0xb0)}};
+  return m;
+}
+
+ConfirmReply sample_confirm_reply() {
+  return {sample_version(std::uint64_t{20} << 30), false, {1, 0}};
+}
+
+ByteView sample_zstd_frame() {
+  // Magic; descriptor (single segment, 2-byte content size); content size less 256; block header
+  // (last, run-length, kUnitSize); the byte.
+  static constexpr std::array<unsigned char, 11> kFrame = {0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x00,
+                                                           0x3f, 0x03, 0x00, 0x02, 0xab};
+  return std::as_bytes(std::span(kFrame));
+}
+
+std::vector<WireSample> wire_samples() {
+  std::vector<WireSample> samples;
+  add_setup(samples);
+  add_control(samples);
+  add_names(samples);
+  add_reading(samples);
+  return samples;
+}
+
+}  // namespace slipway

@@ -1,0 +1,44 @@
+#pragma once
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "wire/messages.h"
+#include "wire/read_messages.h"
+#include "wire/setup.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace slipway {
+
+/// One example of something that travels: its bytes as our encoder writes them, and the ways back.
+/// Golden files, unit tests and the corpus of the fuzzers are made from the same list.
+struct WireSample {
+  std::string name;
+  Bytes bytes;
+  bool may_trail = false;  ///< bytes behind it are allowed (fields of a later feature)
+
+  /// Decodes and encodes again. Fails as the decoder fails.
+  std::function<Result<Bytes>(ByteView)> recode;
+
+  /// Whether bytes decode to exactly the value that `bytes` was made from.
+  std::function<bool(ByteView)> decodes_to_value;
+};
+
+/// Every message of the protocol at least once; messages with a frame come with their header.
+std::vector<WireSample> wire_samples();
+
+// The values of some samples, for tests that change one thing in them.
+Attributes sample_attributes();
+ClientSetup sample_client_setup();
+ServerSetup sample_server_setup();
+ReadRequest sample_read_request();
+ReadReply sample_read_reply();
+ConfirmRequest sample_confirm_request();
+ConfirmReply sample_confirm_reply();
+
+/// A zstd frame of kUnitSize bytes 0xab, written by hand: one run-length block.
+ByteView sample_zstd_frame();
+
+}  // namespace slipway
