@@ -54,7 +54,8 @@ class MountedFileSystem {
 
   /// Serves until unmounted or exit(); blocks. 0, or a negative errno. Once per object.
   virtual int run() = 0;
-  /// Makes run() return. Any thread, not a signal handler. The mount stays until it is unmounted.
+  /// Makes run() return. Any thread but those that serve the mount; not a signal handler. The mount
+  /// stays until it is unmounted. Uses SIGURG.
   virtual void exit() = 0;
 
   virtual FileSystemStats stats() const = 0;

@@ -1,9 +1,13 @@
 #include "fs/fuse_session.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdarg>
 #include <cstdio>
 #include <string>
@@ -30,6 +34,21 @@ void log_of_libfuse(fuse_log_level level, const char* format, va_list arguments)
     log_warning("libfuse: {}", text);
   else
     log_debug("libfuse: {}", text);
+}
+
+/// Ignored by default, so a late one does no harm.
+constexpr int kWakeUp = SIGURG;
+constexpr std::chrono::milliseconds kWakeUpAgain{10};
+
+/// The signal has to have a handler to interrupt anything, and no SA_RESTART.
+void prepare_wake_up() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  ::sigaction(kWakeUp, &action, nullptr);
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, kWakeUp);
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
 }  // namespace
@@ -81,7 +100,17 @@ int FuseSession::run() {
     return -ENOMEM;
   fuse_loop_cfg_set_max_threads(config, kThreads);
   fuse_loop_cfg_set_clone_fd(config, 1);  // a queue per thread: twice the small direct reads
+  prepare_wake_up();
+  {
+    const std::lock_guard lock(loop_mutex_);
+    loop_ = ::pthread_self();
+  }
   const int result = fuse_session_loop_mt(session_.get(), config);
+  {
+    const std::lock_guard lock(loop_mutex_);
+    loop_.reset();
+    loop_ended_.notify_all();
+  }
   fuse_loop_cfg_destroy(config);
   requests_.cancel_all_and_wait();
   return result;
@@ -89,10 +118,13 @@ int FuseSession::run() {
 
 void FuseSession::exit() {
   fuse_session_exit(session_.get());
-  // The loop sees that only after a request. Asking the kernel for pages of the root, of which it
-  // has none, makes it send one. When the kernel is gone already, the loop has noticed by itself; an
-  // INIT that is still to come is a request, too.
-  fuse_lowlevel_notify_retrieve(session_.get(), kRootNodeId, 0, 0, nullptr);
+  // Before 3.17 libfuse's loop sees that only when its sem_wait() is interrupted; and the signal may
+  // come just before it waits.
+  std::unique_lock lock(loop_mutex_);
+  while (loop_) {
+    ::pthread_kill(*loop_, kWakeUp);
+    loop_ended_.wait_for(lock, kWakeUpAgain);
+  }
 }
 
 FileSystemStats FuseSession::stats() const { return files_.stats(); }

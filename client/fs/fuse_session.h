@@ -1,7 +1,11 @@
 #pragma once
 
+#include <pthread.h>
+
+#include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 
 #include "base/unique_fd.h"
@@ -52,6 +56,10 @@ class FuseSession final : public MountedFileSystem, private KernelCaches {
   std::mutex directories_mutex_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Directory>> directories_;
   std::uint64_t next_directory_ = 1;
+
+  std::mutex loop_mutex_;
+  std::condition_variable loop_ended_;
+  std::optional<pthread_t> loop_;  ///< the thread in run()
 
   RequestTable requests_;
   std::unique_ptr<fuse_session, SessionDeleter> session_;

@@ -107,6 +107,8 @@ Status CallEngine::take_frame(Link& link, Bytes bytes) {
                                       : call->answer->on_frame(frame, !header.has_more());
     verdict = settle(link, *call, header, std::move(taken), ended);
   }
+  if (!verdict)
+    link.abort(verdict.error());  // before whoever waited can ask again
   finish(std::move(ended));
   return verdict;
 }

@@ -323,13 +323,12 @@ TEST_CASE("a name call that gets no answer times out; a read waits") {
   options.soft = GENERATE(false, true);
   const auto session =
       start_with(options, calm_tuning(), [&](unsigned) { return server.establish(); });
-  Waiter<OpenedHandle> opened;
-  session->open({"a", {}}, opened.done());
-  server.answer(server.take(), fake_file(1, 10));
-  const std::uint64_t handle = opened.get()->handle;
+  server.serve({{"a", fake_file(1, 10)}});
+  const std::uint64_t handle = open_served(*session, "a");
+  server.pause_reads();
   const auto sink = std::make_shared<CollectingSink>();
   session->read({{handle, 0, kUnitSize}}, Priority::kDemand, sink);
-  const Request read = server.take();
+  const Request read = server.take(MessageType::kRead);
   Waiter<Attributes> found;
   session->lookup({"", {}}, "a", found.done());
   CHECK(found.get().error().code == ErrorCode::kTimedOut);

@@ -225,6 +225,9 @@ TEST_CASE("a connection that dies is dialled again with a higher redial count") 
 TEST_CASE("a connection that goes silent is slow, then dead, and its calls go elsewhere") {
   FakeServer server;
   auto tuning = quick_tuning();
+  tuning.heartbeat = std::chrono::milliseconds(50);
+  tuning.slow_after = std::chrono::milliseconds(100);
+  tuning.dead_after = std::chrono::milliseconds(800);
   const auto session = start_on(server, 1, tuning);
   wait_for_tcp(*session, server, 1);
   server.mute(true);
@@ -237,15 +240,15 @@ TEST_CASE("a connection that goes silent is slow, then dead, and its calls go el
 TEST_CASE("an idle connection is kept by heartbeats, and so is one whose server thinks long") {
   FakeServer server;
   auto tuning = quick_tuning();
-  tuning.heartbeat = std::chrono::milliseconds(20);
-  tuning.slow_after = std::chrono::milliseconds(60);
-  tuning.dead_after = std::chrono::milliseconds(100);
+  tuning.heartbeat = std::chrono::milliseconds(50);
+  tuning.slow_after = std::chrono::milliseconds(200);
+  tuning.dead_after = std::chrono::milliseconds(800);
   const auto session = start_on(server, 1, tuning);
   wait_for_tcp(*session, server, 1);
   Waiter<Attributes> found;
   session->lookup({"", {}}, "a", found.done());
   const Request request = server.take();
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // what must not happen takes time
+  std::this_thread::sleep_for(std::chrono::milliseconds(1000));  // what must not happen takes time
   CHECK(session->status().redials == 0);
   CHECK(session->status().connections.size() == 2);
   server.answer(request, fake_file(1, 1));
@@ -274,11 +277,11 @@ TEST_CASE("a stranger on the port costs no mount time, and the next address is t
   FakeServer server(two);
   const Squatter squatter(server.port(), GENERATE(Squatter::Kind::kSilent, Squatter::Kind::kCloses,
                                                   Squatter::Kind::kTalks));
-  const auto begin = std::chrono::steady_clock::now();
   auto tuning = calm_tuning();
-  tuning.dial_deadline = std::chrono::milliseconds(200);
+  tuning.dial_deadline = std::chrono::milliseconds(700);
+  const auto begin = std::chrono::steady_clock::now();
   const auto session = start_on(server, 3, tuning);
-  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(150));
+  CHECK(std::chrono::steady_clock::now() - begin < tuning.dial_deadline);
   wait_for_tcp(*session, server, 3);
   CHECK(squatter.visits() == 1);  // only the first connection looks for the way
 }
@@ -333,7 +336,7 @@ TEST_CASE("transport=tcp fails with a clear message when no address answers") {
   const auto session = start_remote_session(
       options, quick_tuning(),
       std::make_unique<FakeConnector>([&](unsigned) { return server.establish(); }), false,
-      SteadyClock::instance().now() + std::chrono::milliseconds(100));
+      SteadyClock::instance().now() + std::chrono::milliseconds(500));
   REQUIRE_FALSE(session.has_value());
   CHECK(session.error().message.find("transport=tcp") != std::string::npos);
   CHECK(session.error().message.find("127.0.0.1") != std::string::npos);

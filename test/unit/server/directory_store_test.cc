@@ -174,6 +174,8 @@ TEST_CASE("special files are listed and never opened") {
     CHECK(f.list("vm").at("zero").version.size == 0);
     CHECK(f.open_error("vm/zero") == ErrorCode::kNotSupported);
   }
+  const UniqueFd fifo(::open((f.root + "/vm/fifo").c_str(), O_PATH | O_CLOEXEC));
+  CHECK(reopen_for_reading(fifo.get()).error().code == ErrorCode::kNotSupported);
   // A writer that waits for a reader of the fifo would have been let through by an open.
   CHECK(::open((f.root + "/vm/fifo").c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC) == -1);
 }
@@ -306,6 +308,40 @@ TEST_CASE("a file that shrinks while it is read is reported with the size that w
   CHECK(data.size() == kUnitSize + 1);
 }
 
+TEST_CASE("what a read returns fits the version that it names, while the file shrinks and grows") {
+  const ExportFixture f;
+  const std::string path = f.root + "/breathing";
+  write_file(path, std::string(64 * kUnitSize, 'x'));
+  const auto file = f.store->open({"breathing", {}}).value();
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    const Bytes content(64 * kUnitSize, std::byte{'x'});
+    while (!stop) {
+      (void)::ftruncate(fd.get(), kUnitSize);
+      (void)pwrite_full(fd.get(), content, 0);
+    }
+  });
+  for (int i = 0; i < 2000; ++i) {
+    Bytes data;
+    const auto chunk = file->read({0, 64 * kUnitSize}, 64 * kUnitSize, data);
+    if (!chunk)
+      continue;
+    std::uint64_t at = 0;
+    std::uint64_t data_size = 0;
+    for (const ImageRun& run : chunk->runs) {
+      REQUIRE(run.range.offset == at);
+      at = run.range.end();
+      data_size += run.kind == ImageRunKind::kData ? run.range.length : 0;
+    }
+    REQUIRE(at == chunk->version.size);
+    REQUIRE(chunk->end == at);
+    REQUIRE(data.size() == data_size);
+  }
+  stop = true;
+  writer.join();
+}
+
 TEST_CASE("a listing goes on from any cursor") {
   const ExportFixture f;
   for (int i = 0; i < 500; ++i)
@@ -397,6 +433,12 @@ TEST_CASE("a file system inside the export gets a number that it keeps") {
   f.store = f.open_store(state);
   CHECK(f.store->getattr({"vm/other", {}})->version.id == second.version.id);
   CHECK(f.store->getattr({"vm/deep/file", {}})->version.id == first.version.id);
+  // Two sessions that start before anything is known don't give one number twice.
+  const auto one = f.open_store(f.dir / "state/two");
+  const auto two = f.open_store(f.dir / "state/two");
+  CHECK(one->getattr({"vm/other", {}})->version.id.file_system == 1);
+  CHECK(two->getattr({"vm/deep", {}})->version.id.file_system == 2);
+  CHECK(two->getattr({"vm/other", {}})->version.id.file_system == 1);
   // Without a place to keep them the numbers are those of first sight.
   f.store = f.open_store("");
   CHECK(f.store->getattr({"vm/other", {}})->version.id.file_system == 1);

@@ -311,6 +311,35 @@ TEST_CASE("a client that asks for too much is slowed, and memory stays bounded")
   CHECK(f.store.bytes_read() == kRequests * kLength);
 }
 
+TEST_CASE("prefetch is not read far ahead of a client that does not take it, and demand still is") {
+  SessionLimits limits;
+  limits.prefetch_queue_bytes_ssh = 128 * 1024;
+  SessionFixture f(limits);
+  f.ssh->open(1, "big");
+  f.ssh->open(2, "a");
+  ReadRequest request = read_of(1, 0, 1024 * 1024);
+  request.accept_zstd = false;
+  for (std::uint64_t cookie = 10; cookie < 26; ++cookie)
+    REQUIRE(f.ssh->send(MessageType::kRead, cookie, request, kFramePrefetch).has_value());
+  f.store.await_bytes_read(128 * 1024);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // for what must not happen
+  CHECK(f.store.bytes_read() <= 2 * 1024 * 1024);
+  REQUIRE(f.ssh->send(MessageType::kRead, 5, read_of(2, 0, kUnitSize)).has_value());
+  std::uint64_t frames_before_demand = 0;
+  std::uint64_t done = 0;
+  bool demand_came = false;
+  while (done < 17) {
+    const Result<TestReply> reply = f.ssh->receive();
+    REQUIRE(reply.has_value());
+    demand_came |= reply->header.cookie == 5;
+    if (!demand_came)
+      ++frames_before_demand;
+    if (!reply->header.has_more())
+      ++done;
+  }
+  CHECK(frames_before_demand < 20);  // what the socket held already
+}
+
 TEST_CASE("a malformed frame drops its connection and nothing else") {
   SessionFixture f;
   const auto tcp = f.join(1, 0);
