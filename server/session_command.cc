@@ -86,6 +86,8 @@ int serve_session(UniqueFd input, UniqueFd output, const SessionOptions& options
   if (log_to_syslog) {
     log_to(LogSink::kSyslog, "slipwayd");
     point_at_null(STDERR_FILENO);
+    if (::chdir("/") != 0)  // so that no directory is kept busy
+      log_debug("chdir: {}", errno);
   }
   if (!set_up) {
     log_info("no session{}: {}", origin(), escape(set_up.error().message));

@@ -7,7 +7,7 @@
 #include <span>
 
 // A fuzz target is one function over bytes that must return, whatever they are, with its promises
-// kept (asserts, sanitizers). libFuzzer drives it in a build with -Dfuzz=true; replay_main.cc feeds
+// kept (asserts, sanitizers). libFuzzer drives it in a build by clang++; replay_main.cc feeds
 // it damaged golden files in ordinary builds.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 

@@ -31,6 +31,18 @@ class FakeSource final : public BlockSource {
     fail_with_ = std::move(error);
   }
 
+  /// Cancelled reads go on waiting: their content was on its way already.
+  void ignore_cancels(bool yes) {
+    const std::lock_guard lock(mutex_);
+    ignore_cancels_ = yes;
+  }
+
+  /// Called once, inside the next read() before it returns.
+  void during_next_read(std::function<void()> then) {
+    const std::lock_guard lock(mutex_);
+    during_read_ = std::move(then);
+  }
+
   void set_young(bool yes) {
     const std::lock_guard lock(mutex_);
     young_ = yes;
@@ -56,17 +68,23 @@ class FakeSource final : public BlockSource {
       return id;
     }
     waiting_.push_back({id, request.priority, std::move(ranges), std::move(sink)});
+    const std::function<void()> then = std::exchange(during_read_, nullptr);
+    lock.unlock();
+    if (then)
+      then();
     return id;
   }
 
   void cancel(ReadId id) override {
-    std::optional<Waiting> read = take(id);
-    if (!read)
-      return;
     {
       const std::lock_guard lock(mutex_);
       cancelled_.push_back(id);
+      if (ignore_cancels_)
+        return;
     }
+    std::optional<Waiting> read = take(id);
+    if (!read)
+      return;
     read->sink->on_done(fail(ErrorCode::kCancelled, "cancelled"));
   }
 
@@ -230,7 +248,9 @@ class FakeSource final : public BlockSource {
   std::vector<ReadId> cancelled_;
   std::optional<Error> fail_with_;
   bool at_once_ = false;
+  std::function<void()> during_read_;
   bool young_ = false;
+  bool ignore_cancels_ = false;
   ReadId next_id_ = 1;
 };
 

@@ -6,8 +6,9 @@ cd "$(dirname "$0")/../.."
 bad=0
 
 say "fuzzers, 60 s each"
-CC=clang CXX=clang++ build build/fuzz -Db_sanitize=address,undefined -Db_lundef=false \
-  --buildtype=debugoptimized -Dwarning_level=1
+[ -f build/fuzz/build.ninja ] ||
+  CC=clang CXX=clang++ meson setup build/fuzz --buildtype=debugoptimized >build/fuzz.log || exit 1
+ninja -C build/fuzz fuzzers >build/fuzz.log || { tail -n 20 build/fuzz.log; exit 1; }
 for fuzzer in build/fuzz/test/fuzz/fuzz_*; do
   [ -x "$fuzzer" ] && [ -f "$fuzzer" ] || continue
   corpus=$(mktemp -d)

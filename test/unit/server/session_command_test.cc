@@ -1,11 +1,13 @@
 #include "server/session_command.h"
 
 #include "secure/secret.h"
+#include "server/addresses.h"
 #include "support/catch.h"
 #include "support/temp_dir.h"
 #include "test_client.h"
 #include "wire/setup.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
@@ -179,6 +181,23 @@ TEST_CASE("what is wrong with the client's wishes is told to the client") {
   CHECK(server.error == static_cast<std::uint32_t>(code));
   CHECK(server.error_message == message);
   CHECK(child.wait() == 1);
+}
+
+TEST_CASE("the address that SSH came to is offered first, and what nobody else can dial is not") {
+  const std::vector<std::string> remote = data_addresses("198.51.100.1 5000 192.0.2.7 22");
+  REQUIRE(!remote.empty());
+  CHECK(remote.front() == "192.0.2.7");
+  CHECK(remote.size() <= kAddressesMax);
+  for (const std::string& address : remote)
+    CHECK(!address.starts_with("fe80:"));
+  CHECK(data_addresses("::1 5000 ::1 22").front() == "::1");
+  const std::vector<std::string> local = data_addresses("");
+  CHECK(std::find(local.begin(), local.end(), "127.0.0.1") != local.end());
+  for (const std::string odd :
+       {"fe80::1%eth0 5000 fe80::2%eth0 22", "UNKNOWN 65535 UNKNOWN 65535"}) {
+    for (const std::string& address : data_addresses(odd))
+      CHECK(address.find_first_not_of("0123456789abcdef.:") == std::string::npos);
+  }
 }
 
 TEST_CASE("the port range is kept, and without TCP there is no port") {

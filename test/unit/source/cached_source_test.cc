@@ -382,6 +382,41 @@ TEST_CASE("a demand takes over a prefetch that stands behind much other prefetch
   CHECK(stack.source->stats().duplicate_bytes == 0);
 }
 
+TEST_CASE("content of a prefetch that was taken over counts once, whichever comes first") {
+  CachedStack stack(8 * kRegionSize);
+  stack.cache.set_stores(FakeBlockCache::Stores::kHeld);
+  stack.fake.ignore_cancels(true);
+  for (std::uint64_t i = 0; i < 3; i++)
+    stack.prefetch({{i * kRegionSize, 1024 * 1024}});
+  const ReadId prefetch = stack.fake.waiting().back();
+  const auto demand = stack.read({{2 * kRegionSize + 5 * kUnit, kUnit}});
+  const ReadId again = stack.fake.waiting().back();
+  REQUIRE(again != prefetch);
+  const bool prefetch_first = GENERATE(true, false);
+  stack.fake.answer(prefetch_first ? prefetch : again);
+  CHECK(demand->equals(stack.content));
+  stack.fake.answer(prefetch_first ? again : prefetch);
+  CHECK(demand->faults() == "");
+  CHECK(stack.source->stats().duplicate_bytes == 1024 * 1024);
+  stack.cache.let_stores_go();
+  CHECK(stack.file->stored_twice() == 0);
+  CHECK(stack.file->units() == 64);
+}
+
+TEST_CASE("a prefetch that is taken over while it is being asked is cancelled once it was") {
+  CachedStack stack(8 * kRegionSize);
+  for (std::uint64_t i = 0; i < 2; i++)
+    stack.prefetch({{i * kRegionSize, 1024 * 1024}});
+  std::shared_ptr<ReadResult> demand;
+  stack.fake.during_next_read([&] { demand = stack.read({{2 * kRegionSize, kUnit}}); });
+  const auto prefetch = stack.prefetch({{2 * kRegionSize, 1024 * 1024}});
+  REQUIRE(stack.fake.seen().size() == 4);
+  CHECK(stack.fake.cancelled() == std::vector<ReadId>{stack.fake.seen()[2].id});
+  stack.fake.answer_all();
+  CHECK(demand->equals(stack.content));
+  CHECK(prefetch->succeeded());
+}
+
 TEST_CASE("on a link that holds much, a demand waits for what is in the pipe already") {
   CachedStack stack(8 * kRegionSize, [] { return LinkEstimate{100, 125'000'000}; });
   for (std::uint64_t i = 0; i < 4; i++)

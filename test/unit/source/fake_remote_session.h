@@ -95,21 +95,22 @@ class FakeRemoteSession final : public RemoteSession {
     return cancelled_;
   }
 
-  /// Answers; `lose_after` frames its connection dies and the answer starts again from the front.
+  /// Answers; `lose_after` frames of two units its connection dies, and the answer starts again
+  /// from the front in frames of the usual size.
   void answer(CallId id, std::optional<std::size_t> lose_after = std::nullopt) {
     std::optional<Read> read = take(id);
     if (!read)
       return;
     if (lose_after)
-      send_frames(*read, *lose_after);
-    send_frames(*read, SIZE_MAX);
+      send_frames(*read, *lose_after, 2);
+    send_frames(*read, SIZE_MAX, frame_units());
     read->sink->on_done({});
   }
 
   /// Ends the call after some frames without an error, which a real session does not do.
   void end_early(CallId id, std::size_t frames) {
     std::optional<Read> read = take(id);
-    send_frames(*read, frames);
+    send_frames(*read, frames, frame_units());
     read->sink->on_done({});
   }
 
@@ -189,12 +190,12 @@ class FakeRemoteSession final : public RemoteSession {
     return read;
   }
 
-  void send_frames(const Read& read, std::size_t frames_max) {
-    std::size_t frame_units = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      frame_units = frame_units_;
-    }
+  std::size_t frame_units() const {
+    const std::lock_guard lock(mutex_);
+    return frame_units_;
+  }
+
+  void send_frames(const Read& read, std::size_t frames_max, std::size_t frame_units) {
     std::vector<ByteRange> units;
     std::size_t frames = 0;
     const auto flush = [&] {
