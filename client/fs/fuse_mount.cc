@@ -1,9 +1,11 @@
 #include "fs/fuse_mount.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -47,11 +49,38 @@ std::string escape_option(const std::string& text) {
   return escaped;
 }
 
+/// Waits up to a second for a child; its status, or -1.
+int wait_a_second(pid_t child) {
+  int status = 0;
+  for (int tries = 0; tries < 100; ++tries) {
+    if (::waitpid(child, &status, WNOHANG) == child)
+      return status;
+    ::usleep(10'000);
+  }
+  return -1;
+}
+
+/// Whether nobody serves the mount any more. A child asks, since a hung mount would not answer.
+bool is_dead(const std::string& mountpoint) {
+  const pid_t child = ::fork();
+  if (child < 0)
+    return false;
+  if (child == 0) {
+    struct stat st = {};
+    ::_exit(::stat(mountpoint.c_str(), &st) != 0 && errno == ENOTCONN ? 1 : 0);
+  }
+  const int status = wait_a_second(child);
+  if (status >= 0)
+    return WIFEXITED(status) && WEXITSTATUS(status) == 1;
+  ::kill(child, SIGKILL);
+  wait_a_second(child);  // while it dies, it keeps the mount busy
+  return false;
+}
+
 Status check_mountpoint(const MountSpec& spec) {
   const std::string& path = spec.mountpoint;
   if (const std::string source = slipway_mount_at(path); !source.empty()) {
-    struct stat st = {};
-    if (::stat(path.c_str(), &st) != 0 && errno == ENOTCONN)
+    if (is_dead(path))
       return fail(ErrorCode::kStale,
                   "'{}' is the dead mount of '{}' (its process is gone): slipway umount {}", path,
                   source, path);

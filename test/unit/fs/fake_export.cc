@@ -159,6 +159,17 @@ void FakeTree::touch_ctime(const std::string& path) {
   files_.at(path)->attributes.version.ctime = tick();
 }
 
+void FakeTree::set_young(const std::string& path, bool young) {
+  const std::lock_guard lock(mutex_);
+  files_.at(path)->attributes.young = young;
+}
+
+void FakeTree::punch(const std::string& path, std::uint64_t from, std::uint64_t end) {
+  const std::lock_guard lock(mutex_);
+  for (std::uint64_t at = from; at < end; at += kUnitSize)
+    files_.at(path)->holes.insert(unit_of(at));
+}
+
 std::shared_ptr<FakeFile> FakeTree::find(const std::string& path) {
   const std::lock_guard lock(mutex_);
   const auto found = files_.find(path);
@@ -191,8 +202,9 @@ FakeRemote::FakeRemote(FakeTree& tree, FakeNetwork& network) : tree_(tree), netw
 
 Attributes FakeRemote::shown(const std::shared_ptr<FakeFile>& file) {
   Attributes attributes = tree_.attributes(file);
-  if (corrupt)
-    corrupt(attributes);
+  const std::lock_guard lock(mutex_);
+  if (corrupt_)
+    corrupt_(attributes);
   return attributes;
 }
 
@@ -249,8 +261,9 @@ CallId FakeRemote::readdir(const NodeRef& directory, std::uint64_t cursor,
       }
       reply.entries.push_back({at, name, shown(file)});
     }
-    if (corrupt_readdir)
-      corrupt_readdir(reply);
+    const std::lock_guard lock(mutex_);
+    if (corrupt_readdir_)
+      corrupt_readdir_(reply);
     return reply;
   });
 }
@@ -273,9 +286,10 @@ CallId FakeRemote::open(const NodeRef& node, Done<OpenedHandle> done) {
   ++opens;
   return call<OpenedHandle>(std::move(done), [this, node]() -> Result<OpenedHandle> {
     SLIPWAY_TRY_ASSIGN(const auto file, resolve(node));
+    const Attributes attributes = shown(file);
     const std::lock_guard lock(mutex_);
     handles_[next_handle_] = file;
-    return OpenedHandle{next_handle_++, shown(file)};
+    return OpenedHandle{next_handle_++, attributes};
   });
 }
 
@@ -292,6 +306,16 @@ CallId FakeRemote::confirm(ConfirmRequest, Done<ConfirmReply> done) {
 CallId FakeRemote::read(std::vector<ReadExtent>, Priority, std::shared_ptr<RemoteReadSink> sink) {
   sink->on_done(fail(ErrorCode::kNotSupported, "the source reads"));
   return 1;
+}
+
+void FakeRemote::corrupt(std::function<void(Attributes&)> attributes) {
+  const std::lock_guard lock(mutex_);
+  corrupt_ = std::move(attributes);
+}
+
+void FakeRemote::corrupt_readdir(std::function<void(ReaddirReply&)> reply) {
+  const std::lock_guard lock(mutex_);
+  corrupt_readdir_ = std::move(reply);
 }
 
 std::shared_ptr<FakeFile> FakeRemote::handle_file(std::uint64_t handle) {

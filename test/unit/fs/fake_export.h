@@ -74,6 +74,9 @@ class FakeTree {
   void rewrite(const std::string& path, const std::string& content);
   /// ctime alone.
   void touch_ctime(const std::string& path);
+  void set_young(const std::string& path, bool young);
+  /// Units [from, end) of bytes become holes.
+  void punch(const std::string& path, std::uint64_t from, std::uint64_t end);
 
   std::shared_ptr<FakeFile> find(const std::string& path);
   std::map<std::string, std::shared_ptr<FakeFile>> children(const std::string& path);
@@ -119,9 +122,11 @@ class FakeRemote final : public RemoteSession {
   std::size_t open_handles();
 
   std::atomic<unsigned> lookups{0}, getattrs{0}, readdirs{0}, readlinks{0}, opens{0};
-  std::size_t entries_per_answer = kReaddirEntriesMax;
-  std::function<void(Attributes&)> corrupt;  ///< what a hostile server makes of attributes
-  std::function<void(ReaddirReply&)> corrupt_readdir;
+  std::atomic<std::size_t> entries_per_answer{kReaddirEntriesMax};
+
+  /// What a hostile server makes of its answers.
+  void corrupt(std::function<void(Attributes&)> attributes);
+  void corrupt_readdir(std::function<void(ReaddirReply&)> reply);
 
  private:
   Result<std::shared_ptr<FakeFile>> resolve(const NodeRef& node);
@@ -134,6 +139,8 @@ class FakeRemote final : public RemoteSession {
   ServerSetup setup_;
   std::string anchor_ = "fake";
   std::mutex mutex_;
+  std::function<void(Attributes&)> corrupt_;
+  std::function<void(ReaddirReply&)> corrupt_readdir_;
   std::map<std::uint64_t, std::shared_ptr<FakeFile>> handles_;
   std::uint64_t next_handle_ = 1;
 };

@@ -54,15 +54,13 @@ TEST_CASE("a file can be read with O_DIRECT") {
 TEST_CASE("SEEK_HOLE and SEEK_DATA find the holes of the server's file, exactly") {
   Mounted mount;
   std::string content = pattern(40 * kMiB + 100, 5);
-  const auto file = mount.tree.add("sparse", FileType::kRegular, content);
+  mount.tree.add("sparse", FileType::kRegular, content);
   // A hole of two units, and a long one over several steps.
   const std::uint64_t hole = 3 * kMiB;
   const std::uint64_t long_hole = 5 * kMiB;
   const std::uint64_t long_end = 39 * kMiB;
-  for (auto unit = hole; unit < hole + 2 * kUnitSize; unit += kUnitSize)
-    file->holes.insert(unit_of(unit));
-  for (auto unit = long_hole; unit < long_end; unit += kUnitSize)
-    file->holes.insert(unit_of(unit));
+  mount.tree.punch("sparse", hole, hole + 2 * kUnitSize);
+  mount.tree.punch("sparse", long_hole, long_end);
   const UniqueFd fd = open_file(mount / "sparse");
   const auto seek = [&](std::uint64_t at, int whence) {
     return ::lseek(fd.get(), static_cast<off_t>(at), whence);

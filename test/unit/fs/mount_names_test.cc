@@ -225,7 +225,7 @@ TEST_CASE("what a hostile server says of names is an error, and harms nothing") 
   mount.tree.add("dir", FileType::kDirectory);
   struct stat st = {};
   SECTION("impossible sizes") {
-    mount.remote.corrupt = [](Attributes& a) { a.version.size = ~std::uint64_t{0}; };
+    mount.remote.corrupt([](Attributes& a) { a.version.size = ~std::uint64_t{0}; };
     CHECK(errno_of(::stat((mount / "file").c_str(), &st)) == EIO);
   }
   SECTION("impossible times") {
@@ -237,7 +237,7 @@ TEST_CASE("what a hostile server says of names is an error, and harms nothing") 
     mount.remote.corrupt = [root](Attributes& a) {
       if (a.type == FileType::kDirectory)
         a = root;
-    };
+    });
     CHECK(errno_of(::stat((mount / "dir").c_str(), &st)) == EIO);
     CHECK(list(mount.path()).count("dir") == 1);
   }
@@ -245,7 +245,7 @@ TEST_CASE("what a hostile server says of names is an error, and harms nothing") 
     for (const std::string& name :
          {std::string("../x"), std::string("a/b"), std::string(".."), std::string("."),
           std::string(), std::string("x\0y", 3), std::string(256, 'x')}) {
-      mount.remote.corrupt_readdir = [name](ReaddirReply& r) { r.entries.at(0).name = name; };
+      mount.remote.corrupt_readdir([name](ReaddirReply& r) { r.entries.at(0).name = name; };
       CHECK(list(mount.path()) == std::multiset<std::string>{});
     }
   }
@@ -253,19 +253,19 @@ TEST_CASE("what a hostile server says of names is an error, and harms nothing") 
     mount.remote.corrupt_readdir = [](ReaddirReply& r) {
       r.entries.clear();
       r.end = false;
-    };
+    });
     CHECK(list(mount.path()) == std::multiset<std::string>{});
   }
   SECTION("a file that is another one each time") {
     static std::uint64_t inode = 100;
-    mount.remote.corrupt = [](Attributes& a) {
+    mount.remote.corrupt([](Attributes& a) {
       if (a.type == FileType::kRegular)
         a.version.id.inode = ++inode;
-    };
+    });
     CHECK(read_all(mount / "file") == "errno " + std::to_string(ESTALE));
   }
-  mount.remote.corrupt = nullptr;
-  mount.remote.corrupt_readdir = nullptr;
+  mount.remote.corrupt(nullptr);
+  mount.remote.corrupt_readdir(nullptr);
   CHECK(read_all(mount / "file") == "content");
   CHECK(list(mount.path()).size() == 4);
 }

@@ -43,11 +43,16 @@ FakeServer::FakeServer(const Options& options) : options_(options) {
     listen();
 }
 
-FakeServer::~FakeServer() {
+void FakeServer::die() {
   stop_listening();
   for (auto& greeter : greeters_)
     greeter.join();
+  greeters_.clear();
   cut_all();
+}
+
+FakeServer::~FakeServer() {
+  die();
   std::vector<std::shared_ptr<Peer>> all;
   {
     const std::lock_guard lock(mutex_);

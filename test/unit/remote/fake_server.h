@@ -77,6 +77,7 @@ class FakeServer {
   bool is_connected(unsigned connection);
   void cut(unsigned connection);
   void cut_all();
+  void die();  ///< refuses new connections and cuts all, also those that are just being made
   void mute(bool muted);  ///< pings are not answered
   void stop_listening();  ///< new connections are refused
   void listen_again();    ///< on the same port

@@ -33,10 +33,7 @@ struct TwoServers {
     return session;
   }
 
-  void kill_first() {
-    first.stop_listening();
-    first.cut_all();
-  }
+  void kill_first() { first.die(); }
 
   void refuse(ErrorCode code, const std::string& message) {
     const std::lock_guard lock(mutex);
@@ -253,8 +250,7 @@ TEST_CASE("a set-up under way is interrupted when the old session comes back") {
                                       SteadyClock::instance().now() + std::chrono::seconds(5));
   REQUIRE(session.has_value());
   server.wait_connected(1);
-  server.stop_listening();
-  server.cut_all();
+  server.die();
   await([&] { return began.load(); });
   server.listen_again();
   open_served(**session, "a");
