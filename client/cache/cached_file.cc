@@ -185,7 +185,9 @@ Status StoredFile::set_version(const VersionRecord& version) {
     if (young_stores_ == confirmed_young_)
       record_.young = false;
   }
-  return write_record();
+  // A record that can't be written (reported there) only means that the next open confirms again.
+  write_record().map_error([](const Error&) {});
+  return {};
 }
 
 bool StoredFile::must_confirm(const VersionRecord& version) {

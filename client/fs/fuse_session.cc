@@ -134,8 +134,19 @@ void FuseSession::forget_attributes(std::uint64_t nodeid) {
 }
 
 void FuseSession::forget_content(std::uint64_t nodeid) {
-  invalidator_.post(
-      [this, nodeid] { fuse_lowlevel_notify_inval_inode(session_.get(), nodeid, 0, 0); });
+  {
+    // At most one job per node, however often a server changes its mind.
+    const std::lock_guard lock(invalidations_mutex_);
+    if (!invalidations_.insert(nodeid).second)
+      return;
+  }
+  invalidator_.post([this, nodeid] {
+    {
+      const std::lock_guard lock(invalidations_mutex_);
+      invalidations_.erase(nodeid);
+    }
+    fuse_lowlevel_notify_inval_inode(session_.get(), nodeid, 0, 0);
+  });
 }
 
 std::uint64_t FuseSession::insert_directory(std::shared_ptr<Directory> directory) {

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/unique_fd.h"
 #include "fs/file_system.h"
@@ -49,6 +50,8 @@ class FuseSession final : public MountedFileSystem, private KernelCaches {
 
   const FileSystemOptions options_;
   InodeTable table_;
+  std::mutex invalidations_mutex_;
+  std::unordered_set<std::uint64_t> invalidations_;  ///< nodes that the invalidator is to do
   Worker invalidator_;  ///< waits for the kernel's pages, so it never does anything else
   Names names_;
   Files files_;

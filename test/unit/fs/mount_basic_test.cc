@@ -1,3 +1,5 @@
+#include <filesystem>
+
 #include "mounted.h"
 #include "support/catch.h"
 
@@ -45,13 +47,31 @@ TEST_CASE("a file reads as it is on the server, at any size and offset, up to it
   }
 }
 
-TEST_CASE("unmounting ends the loop, and the kernel's and our counts of nodes agree") {
+TEST_CASE("the kernel's and our counts of nodes agree: when it forgets all, we know none") {
   Mounted mount;
-  for (int i = 0; i < 50; ++i)
-    mount.tree.add("f" + std::to_string(i), FileType::kRegular, "x");
-  for (int i = 0; i < 50; ++i)
-    CHECK(read_all(mount / ("f" + std::to_string(i))) == "x");
-  CHECK(mount.fs().stats().nodes == 50);
+  mount.tree.add("dir", FileType::kDirectory);
+  for (int i = 0; i < 300; ++i)
+    mount.tree.add("dir/f" + std::to_string(i), FileType::kRegular, "x");
+  mount.tree.link("dir/f1", "dir/linked");
+  // By lookup, and by readdirplus, several times.
+  for (int round = 0; round < 3; ++round) {
+    for (const auto& entry : std::filesystem::directory_iterator(mount / "dir"))
+      stat_path(entry.path());
+    CHECK(read_all(mount / "dir/f7") == "x");
+  }
+  CHECK(mount.fs().stats().nodes == 301);
+  const UniqueFd drop = open_file("/proc/sys/vm/drop_caches", O_WRONLY);
+  for (int i = 0; i < 100 && mount.fs().stats().nodes > 0; ++i) {
+    CHECK(::write(drop.get(), "2", 1) == 1);
+    ::usleep(10'000);
+  }
+  CHECK(mount.fs().stats().nodes == 0);
+}
+
+TEST_CASE("unmounting ends the loop and closes what was open on the server") {
+  Mounted mount;
+  mount.tree.add("f", FileType::kRegular, "x");
+  CHECK(read_all(mount / "f") == "x");
   CHECK(mount.unmount() == 0);
   CHECK(mount.fs().stats().open_files == 0);
   CHECK(mount.remote.open_handles() == 0);

@@ -225,16 +225,16 @@ TEST_CASE("what a hostile server says of names is an error, and harms nothing") 
   mount.tree.add("dir", FileType::kDirectory);
   struct stat st = {};
   SECTION("impossible sizes") {
-    mount.remote.corrupt([](Attributes& a) { a.version.size = ~std::uint64_t{0}; };
+    mount.remote.corrupt([](Attributes& a) { a.version.size = ~std::uint64_t{0}; });
     CHECK(errno_of(::stat((mount / "file").c_str(), &st)) == EIO);
   }
   SECTION("impossible times") {
-    mount.remote.corrupt = [](Attributes& a) { a.version.mtime.nanoseconds = 4'000'000'000; };
+    mount.remote.corrupt([](Attributes& a) { a.version.mtime.nanoseconds = 4'000'000'000; });
     CHECK(errno_of(::stat((mount / "file").c_str(), &st)) == EIO);
   }
   SECTION("the root below itself") {
     const Attributes root = mount.remote.server().root;
-    mount.remote.corrupt = [root](Attributes& a) {
+    mount.remote.corrupt([root](Attributes& a) {
       if (a.type == FileType::kDirectory)
         a = root;
     });
@@ -245,12 +245,12 @@ TEST_CASE("what a hostile server says of names is an error, and harms nothing") 
     for (const std::string& name :
          {std::string("../x"), std::string("a/b"), std::string(".."), std::string("."),
           std::string(), std::string("x\0y", 3), std::string(256, 'x')}) {
-      mount.remote.corrupt_readdir([name](ReaddirReply& r) { r.entries.at(0).name = name; };
+      mount.remote.corrupt_readdir([name](ReaddirReply& r) { r.entries.at(0).name = name; });
       CHECK(list(mount.path()) == std::multiset<std::string>{});
     }
   }
   SECTION("a directory that never ends") {
-    mount.remote.corrupt_readdir = [](ReaddirReply& r) {
+    mount.remote.corrupt_readdir([](ReaddirReply& r) {
       r.entries.clear();
       r.end = false;
     });
