@@ -31,12 +31,19 @@ install_packages() {
     --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# build DIRECTORY [MESON OPTION...]: configures once, then builds what changed.
-build() {
+# configure DIRECTORY [MESON OPTION...]: once.
+configure() {
   local directory=$1
   shift
-  [ -f "$directory/build.ninja" ] || meson setup "$directory" "$@" >"$directory.log" 2>&1 ||
+  [ -f "$directory/build.ninja" ] && return
+  mkdir -p "$directory"
+  meson setup "$directory" "$@" >"$directory.log" 2>&1 ||
     { tail -n 20 "$directory.log"; die "configuring $directory failed"; }
-  ninja -C "$directory" >"$directory.log" 2>&1 ||
+}
+
+# build DIRECTORY [TARGET...]: what changed of these targets, or of all.
+build() {
+  local directory=$1
+  ninja -C "$@" >"$directory.log" 2>&1 ||
     { grep -E 'error|FAILED' "$directory.log" | head -n 20; die "building failed: see $directory.log"; }
 }
