@@ -366,7 +366,7 @@ Status FakeSource::fetch(const Image& image, const ByteRange& range) {
   return {};
 }
 
-std::vector<Piece> FakeSource::pieces(const Image& image, const ByteRange& range) {
+std::vector<Piece> FakeSource::pieces(const Image& image, const ByteRange& range, bool arrived) {
   const std::lock_guard lock(mutex_);
   const Key key{image.version.id.inode, image.version.mtime};
   const Stored& stored = stored_.at(key);
@@ -378,6 +378,14 @@ std::vector<Piece> FakeSource::pieces(const Image& image, const ByteRange& range
     piece.range = {at, end - at};
     piece.kind = holes.count(unit_of(at)) != 0 ? PieceKind::kHole : PieceKind::kFile;
     piece.fd = piece.kind == PieceKind::kFile ? stored.file.get() : -1;
+    if (arrived && piece.kind == PieceKind::kFile) {
+      const auto bytes = std::make_shared<Bytes>(piece.range.length);
+      if (pread_full(stored.file.get(), *bytes, at).value_or(0) == bytes->size()) {
+        piece.kind = PieceKind::kBytes;
+        piece.bytes = *bytes;
+        piece.owner = bytes;
+      }
+    }
     pieces.push_back(piece);
     at = end;
   }
@@ -389,13 +397,13 @@ std::vector<Piece> FakeSource::pieces(const Image& image, const ByteRange& range
 ReadId FakeSource::read(SourceRead request, std::shared_ptr<ReadSink> sink) {
   const auto image = request.image;
   const ByteRange range = request.ranges.at(0);
-  const auto deliver = [this, image, range, sink] {
-    auto found = pieces(*image, range);
+  const auto deliver = [this, image, range, sink](bool arrived) {
+    auto found = pieces(*image, range, arrived);
     sink->on_pieces(found);
     sink->on_done({});
   };
   if (has(*image, range)) {
-    deliver();
+    deliver(false);
     return 1'000'000'000;
   }
   ++misses;
@@ -403,7 +411,7 @@ ReadId FakeSource::read(SourceRead request, std::shared_ptr<ReadSink> sink) {
       [this, image, range, sink, deliver] {
         const Status fetched = fetch(*image, range);
         if (fetched)
-          deliver();
+          deliver(true);
         else
           sink->on_done(fetched);
       },

@@ -146,7 +146,7 @@ class FakeRemote final : public RemoteSession {
 };
 
 /// Remembers what was read of each version in a file, like a cache: a second read is a hit, spliced
-/// from it, and needs no network.
+/// from it, and needs no network. What arrives is delivered from memory.
 class FakeSource final : public CachedSource {
  public:
   FakeSource(FakeTree& tree, FakeRemote& remote, FakeNetwork& network);
@@ -171,7 +171,7 @@ class FakeSource final : public CachedSource {
   using Key = std::pair<std::uint64_t, Timestamp>;  ///< inode and mtime: one content
 
   Status fetch(const Image& image, const ByteRange& range);
-  std::vector<Piece> pieces(const Image& image, const ByteRange& range);
+  std::vector<Piece> pieces(const Image& image, const ByteRange& range, bool arrived);
   bool has(const Image& image, const ByteRange& range);
 
   FakeTree& tree_;

@@ -1,3 +1,5 @@
+#include <sys/file.h>
+
 #include <filesystem>
 
 #include "mounted.h"
@@ -75,4 +77,33 @@ TEST_CASE("unmounting ends the loop and closes what was open on the server") {
   CHECK(mount.unmount() == 0);
   CHECK(mount.fs().stats().open_files == 0);
   CHECK(mount.remote.open_handles() == 0);
+}
+
+TEST_CASE("locks work between the processes of this host, and fsync of a file read succeeds") {
+  Mounted mount;
+  mount.tree.add("f", FileType::kRegular, "x");
+  const UniqueFd one = open_file(mount / "f");
+  const UniqueFd two = open_file(mount / "f");
+  struct flock lock = {};
+  lock.l_type = F_RDLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = 100;
+  lock.l_len = 1;
+  CHECK(::fcntl(one.get(), F_OFD_SETLK, &lock) == 0);
+  struct flock probe = lock;
+  probe.l_type = F_WRLCK;
+  CHECK(::fcntl(two.get(), F_OFD_GETLK, &probe) == 0);
+  CHECK(probe.l_type == F_RDLCK);
+  CHECK(::flock(one.get(), LOCK_EX) == 0);
+  CHECK(errno_of(::flock(two.get(), LOCK_EX | LOCK_NB)) == EWOULDBLOCK);
+  CHECK(::fsync(one.get()) == 0);
+}
+
+TEST_CASE("with idmap=none the server's owners are shown") {
+  FileSystemOptions options;
+  options.idmap = IdMap::kNone;
+  Mounted mount(options);
+  mount.tree.add("f", FileType::kRegular, "x");
+  CHECK(stat_path(mount / "f").st_uid == 4242);
+  CHECK(stat_path(mount / "f").st_gid == 4242);
 }
