@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
 #include <cstdio>
 
@@ -10,19 +11,33 @@ namespace slipway {
 
 namespace {
 
+/// One line, as for every other error.
+std::string explain(const CLI::App* app, const CLI::Error& error) {
+  const CLI::App* top = app;
+  while (top->get_parent() != nullptr)
+    top = top->get_parent();
+  return fmt::format("{}: {} (see {} --help)\n", top->get_name(), error.what(), top->get_name());
+}
+
+/// -o takes one word and may come before the positionals.
+void add_mount_options(CLI::App& app, CommandLine& out, const char* help) {
+  app.add_option("-o", out.option_strings, help)->type_name("OPTION,...")->allow_extra_args(false);
+}
+
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 /// The file system type's helper: mount(8) calls it SOURCE DIR [-sfnvN] [-o OPTIONS] [-t TYPE].
 CommandLine parse_helper(int argc, char** argv, const std::string& name) {
   CommandLine out;
   CLI::App app("Mounts a Slipway export; called by mount(8). See mount.slipway(8).", name);
+  app.failure_message(explain);
   bool fake = false;
   bool ignored = false;
   std::string type;
   std::string space;
   app.add_option("source", out.source, "[user@]host:/dir or local:/dir")->required();
   app.add_option("mountpoint", out.mountpoint, "directory to mount on")->required();
-  app.add_option("-o", out.option_strings, "options, separated by commas");
+  add_mount_options(app, out, "options: see slipway(1)");
   app.add_flag("-s", ignored, "ignored: unknown options are errors");
   app.add_flag("-f", fake, "fake: check the arguments, don't mount");
   app.add_flag("-n", ignored, "ignored: there is no mtab");
@@ -57,13 +72,14 @@ CommandLine parse_command_line(int argc, char** argv) {
   CommandLine out;
   CLI::App app("Mounts a remote directory of VM images as if it were local.", "slipway");
   app.set_version_flag("--version,-V", "slipway " SLIPWAY_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // none is refused below: CLI11 would not name a misspelt one
+  app.failure_message(explain);
   app.footer("Manual pages: slipway(1), slipwayd(8), mount.slipway(8).");
 
   CLI::App* mount = app.add_subcommand("mount", "Mount an export: returns when the mount works");
   mount->add_option("source", out.source, "[user@]host:/dir, or local:/dir without SSH")->required();
   mount->add_option("mountpoint", out.mountpoint, "an empty directory")->required();
-  mount->add_option("-o", out.option_strings, "options, separated by commas: see slipway(1)");
+  add_mount_options(*mount, out, "options, may be repeated: see slipway(1)");
   mount->add_flag("-f,--foreground", out.foreground, "stay in the foreground, log to the terminal");
   mount->add_flag("-v,--verbose", out.verbose, "log more");
 
@@ -79,6 +95,11 @@ CommandLine parse_command_line(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     out.exit_status = app.exit(e) == 0 ? kExitOk : kExitUsage;
+    return out;
+  }
+  if (app.get_subcommands().empty()) {
+    std::fprintf(stderr, "slipway: a command is needed: mount, umount or status (see slipway --help)\n");
+    out.exit_status = kExitUsage;
     return out;
   }
   out.command = mount->parsed()    ? CommandLine::Command::kMount

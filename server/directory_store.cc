@@ -67,11 +67,6 @@ class DirectoryWalk final : public ImageDirectory {
   const std::shared_ptr<FileSystemTable> file_systems_;
 };
 
-std::uint64_t to_4k(std::uint64_t blocks, std::uint64_t block_size) noexcept {
-  __extension__ using Wide = unsigned __int128;
-  return static_cast<std::uint64_t>(Wide{blocks} * block_size / 4096);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<DirectoryStore>> DirectoryStore::open(UniqueFd root,
@@ -143,15 +138,7 @@ Result<StatfsReply> DirectoryStore::statfs(const NodeRef& node) {
 
   if (::fstatfs(opened.fd.get(), &info) != 0)
     return fail_errno(errno, "statfs '{}'", escape(node.path));
-  const auto block = static_cast<std::uint64_t>(info.f_frsize > 0 ? info.f_frsize : info.f_bsize);
-  StatfsReply reply;
-  reply.blocks = to_4k(info.f_blocks, block);
-  reply.blocks_free = to_4k(info.f_bfree, block);
-  reply.blocks_available = to_4k(info.f_bavail, block);
-  reply.files = info.f_files;
-  reply.files_free = info.f_ffree;
-  reply.name_max = static_cast<std::uint32_t>(info.f_namelen);
-  return reply;
+  return statfs_reply_of(info);
 }
 
 Result<std::unique_ptr<ImageFile>> DirectoryStore::open(const NodeRef& node) {

@@ -26,6 +26,21 @@ bool is_within(const std::string& path, const std::string& directory) noexcept {
          (path.starts_with(directory) && path[directory.size()] == '/');
 }
 
+// Where a path that can't be opened would lie: by the longest part of its way that exists, so that
+// an error says nothing of what is outside of `directory`, be it reached by ".." or by a link.
+bool leads_within(std::string path, const std::string& directory) {
+  for (;;) {
+    const std::unique_ptr<char, decltype(&std::free)> found(::realpath(path.c_str(), nullptr),
+                                                            &std::free);
+    if (found != nullptr)
+      return is_within(found.get(), directory);
+    const auto slash = path.rfind('/');
+    if (slash == std::string::npos)
+      return false;
+    path.resize(std::max<std::size_t>(slash, 1));
+  }
+}
+
 std::string expand_home(const std::string& typed) {
   if (typed.starts_with('/'))
     return typed;
@@ -151,8 +166,7 @@ Result<ExportRoot> open_export(const std::string& typed, const std::string& rest
   }
   Result<ExportRoot> root = open_any_export(typed);
   const bool is_inside =
-      root ? is_within(root->path, top)
-           : is_within(expand_home(typed), top) || is_within(expand_home(typed), restrict_to);
+      top.empty() || (root ? is_within(root->path, top) : leads_within(expand_home(typed), top));
   if (!is_inside)
     return fail(ErrorCode::kNotPermitted, "export '{}' is outside of what this key may mount",
                 escape(typed));

@@ -10,6 +10,7 @@
 #include <ctime>
 #include <fcntl.h>
 #include <sys/sysmacros.h>
+#include <utility>
 
 namespace slipway {
 
@@ -39,6 +40,13 @@ FileType type_of(std::uint16_t mode) noexcept {
     default:
       return FileType::kRegular;
   }
+}
+
+// Blocks of `block_size` bytes as blocks of 4096, below 2^52.
+std::uint64_t to_4k(std::uint64_t blocks, std::uint64_t block_size) noexcept {
+  __extension__ using Wide = unsigned __int128;
+  constexpr Wide kBlocksMax = (std::uint64_t{1} << 52) - 1;
+  return static_cast<std::uint64_t>(std::min(Wide{blocks} * block_size / 4096, kBlocksMax));
 }
 
 }  // namespace
@@ -97,6 +105,21 @@ bool is_young(const VersionRecord& version, const Timestamp& now) noexcept {
                              &old_enough.seconds))
     return true;
   return now < old_enough;
+}
+
+StatfsReply statfs_reply_of(const struct statfs& info) noexcept {
+  static constexpr std::uint64_t kBlockDefault = 4096;  // bytes, where nothing is said
+  const auto said = info.f_frsize > 0 ? info.f_frsize : info.f_bsize;
+  const std::uint64_t block = said > 0 ? static_cast<std::uint64_t>(said) : kBlockDefault;
+  StatfsReply reply;
+  reply.blocks = to_4k(info.f_blocks, block);
+  reply.blocks_free = to_4k(info.f_bfree, block);
+  reply.blocks_available = to_4k(info.f_bavail, block);
+  reply.files = info.f_files;
+  reply.files_free = info.f_ffree;
+  const bool has_name_max = info.f_namelen > 0 && std::cmp_less(info.f_namelen, kNameMax);
+  reply.name_max = static_cast<std::uint32_t>(has_name_max ? info.f_namelen : kNameMax);
+  return reply;
 }
 
 Timestamp wall_clock_now() noexcept {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 
 namespace slipway {
 
@@ -24,6 +25,10 @@ Result<Attributes> attributes_of(const struct statx& stat, std::uint32_t file_sy
 /// Whether the file changed so lately that its timestamps might not show another change. The
 /// change time decides alone when the modification time lies in the future (set by hand).
 bool is_young(const VersionRecord& version, const Timestamp& now) noexcept;
+
+/// Brought into the bounds of the protocol: a file system may report any numbers (vfat names of
+/// 1,530 bytes, others no limit at all).
+StatfsReply statfs_reply_of(const struct statfs& info) noexcept;
 
 Timestamp wall_clock_now() noexcept;
 

@@ -46,9 +46,9 @@ std::unique_ptr<Connection> Session::make_connection(unsigned number,
 void Session::start_connection0(std::unique_ptr<Channel> channel) {
   std::unique_ptr<Connection> connection = make_connection(0, std::move(channel));
   const std::lock_guard lock(mutex_);
+  connection->start(std::nullopt);  // first: where there is no thread for it, it never was
   slots_[0].was_used = true;
   slots_[0].connection = std::move(connection);
-  slots_[0].connection->start(std::nullopt);
 }
 
 bool Session::may_join(const Preamble& preamble) {
@@ -70,6 +70,7 @@ void Session::join(const Preamble& preamble, std::unique_ptr<Channel> channel, B
   std::unique_lock lock(mutex_);
   if (!may_join_locked(preamble))
     return;  // another dial of this number was faster
+  connection->start(std::move(first));  // before anything changes: there may be no thread for it
   Slot& slot = slots_[preamble.connection];
   slot.redial = preamble.redial;
   slot.was_used = true;
@@ -77,7 +78,6 @@ void Session::join(const Preamble& preamble, std::unique_ptr<Channel> channel, B
   if (slot.connection != nullptr)
     replaced_.push_back(std::move(slot.connection));
   slot.connection = std::move(connection);
-  slot.connection->start(std::move(first));
   for (const std::unique_ptr<Connection>& old : replaced_)
     old->abort();
   changed_.notify_all();

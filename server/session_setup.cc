@@ -116,6 +116,7 @@ Result<SetUpSession> set_up_session(Transport& transport, const SessionOptions& 
     return fail(std::move(answer).error());
   }
   Bytes server_message;
+  server_message.reserve(kSetupMax);  // growing would leave copies of the secret behind
   encode(server_message, answer->setup);
   SLIPWAY_TRY(send_setup(transport, server_message, deadline));
 

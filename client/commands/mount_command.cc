@@ -3,8 +3,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
+#include <mutex>
 #include <thread>
 
 #include "base/log.h"
@@ -13,6 +16,8 @@
 #include "commands/exit_codes.h"
 #include "commands/mount_table.h"
 #include "commands/mounted.h"
+#include "control/control_client.h"
+#include "control/runtime_directory.h"
 
 namespace slipway {
 
@@ -27,12 +32,28 @@ bool is_inside(const std::string& path, const std::string& directory) {
   return path == directory || path.starts_with(directory == "/" ? "/" : directory + "/");
 }
 
+/// Whether a process serves the mount there. One that was killed a moment ago may still be on its
+/// way out: nobody answers its control socket any more, but the kernel has not noticed.
+bool is_served(const std::string& mountpoint) {
+  constexpr int kTries = 40;
+  constexpr std::chrono::milliseconds kPause{50};
+  const auto socket = control_socket_path(mountpoint);
+  for (int i = 0; i < kTries; ++i) {
+    if (is_dead_mount(mountpoint))
+      return false;
+    if (!socket || control_request(*socket, "{}").has_value())
+      return true;
+    std::this_thread::sleep_for(kPause);
+  }
+  return true;
+}
+
 /// What can be known about the mountpoint before the network is asked. A mount whose process died
 /// is cleared away.
 Status prepare_mountpoint(const std::string& mountpoint, const MountOptions& options) {
   SLIPWAY_TRY_ASSIGN(const auto table, read_mount_table());
   if (const auto entry = find_mount(table, mountpoint); entry && entry->type == kMountType) {
-    if (!is_dead_mount(mountpoint))
+    if (is_served(mountpoint))
       return fail(ErrorCode::kBusy, "'{}' is already a slipway mount (of {}): slipway umount it first",
                   mountpoint, entry->source);
     log_warning("'{}' was left behind by a process that died: clearing it away", mountpoint);
@@ -40,8 +61,10 @@ Status prepare_mountpoint(const std::string& mountpoint, const MountOptions& opt
   }
   struct stat st {};
   if (::stat(mountpoint.c_str(), &st) != 0)
-    return fail(from_errno(errno), "mountpoint '{}' {}", mountpoint,
-                errno == ENOENT ? "does not exist: make it with mkdir" : "can't be reached");
+    return errno == ENOENT
+               ? fail(ErrorCode::kNotFound, "mountpoint '{}' does not exist: make it with mkdir",
+                      mountpoint)
+               : fail_errno(errno, "mountpoint '{}'", mountpoint);
   if (!S_ISDIR(st.st_mode))
     return fail(ErrorCode::kNotDirectory, "mountpoint '{}' is not a directory", mountpoint);
   if (is_inside(mountpoint, options.cache.directory) ||
@@ -49,6 +72,10 @@ Status prepare_mountpoint(const std::string& mountpoint, const MountOptions& opt
     return fail(ErrorCode::kInvalid,
                 "the mountpoint '{}' and the cache '{}' must not be inside each other", mountpoint,
                 options.cache.directory);
+  std::error_code unreadable;
+  if (!options.nonempty && !std::filesystem::is_empty(mountpoint, unreadable) && !unreadable)
+    return fail(ErrorCode::kNotEmpty,
+                "mountpoint '{}' is not empty (-o nonempty mounts over what is there)", mountpoint);
   return {};
 }
 
@@ -61,16 +88,20 @@ void warn_about_other_users(const MountOptions& options, const Mounter& mounter)
              "'user_allow_other' into /etc/fuse.conf\n");
 }
 
-/// Serves until unmounted or told to end by SIGTERM or SIGINT.
+/// Serves until unmounted or told to end by SIGTERM or SIGINT, perhaps before this call.
 int serve(Mounted& mounted, MountLauncher& launcher, const std::string& mountpoint,
-          EndSignals& signals) {
-  signals.on_signal([&] {
+          EndSignals& signals, const std::atomic<bool>& told_to_end) {
+  std::once_flag once;
+  const auto end = [&] {
     log_info("told to end: unmounting '{}'", mountpoint);
     // Files may be open: the mount is detached, and those who have them get errors from now on.
     if (!launcher.unmount(mountpoint, /*lazy=*/true))
       log_warning("'{}' could not be unmounted", mountpoint);
     mounted.exit();
-  });
+  };
+  signals.on_signal([&] { std::call_once(once, end); });
+  if (told_to_end)
+    std::call_once(once, end);
   const int result = mounted.serve();
   signals.on_signal([] {});
   return result;
@@ -97,7 +128,10 @@ int run_mount(const MountOptions& options, const Mounter& mounter, const std::st
   if (!launcher)
     return report(launcher.error());
   EndSignals signals;
-  auto mounted = Mounted::start(options, mountpoint, *launcher, /*interactive=*/true);
+  // Once there is something to unmount, a signal must not just end the process.
+  std::atomic<bool> told_to_end = false;
+  const auto about_to_mount = [&] { signals.on_signal([&] { told_to_end = true; }); };
+  auto mounted = Mounted::start(options, mountpoint, *launcher, /*interactive=*/true, about_to_mount);
   if (!mounted)
     return report(mounted.error());
   Error failed;
@@ -121,7 +155,7 @@ int run_mount(const MountOptions& options, const Mounter& mounter, const std::st
     }
     log_info("mounted {} on '{}'", options.source, mountpoint);
   });
-  const int result = serve(**mounted, *launcher, mountpoint, signals);
+  const int result = serve(**mounted, *launcher, mountpoint, signals, told_to_end);
   check.join();
   if (!failed.message.empty())
     return report(failed);
@@ -158,12 +192,17 @@ int mount_command(MountOptions options, const Mounter& mounter) {
     if (!directory)
       return report(directory.error());
     options.cache.directory = *directory;
-  } else if (options.cache.directory.front() != '/') {
-    // The daemon changes to "/": a relative path means here.
-    char here[4096];
-    if (::getcwd(here, sizeof here) != nullptr)
-      options.cache.directory = std::string(here) + "/" + options.cache.directory;
   }
+  // The daemon changes to "/": a relative path means here. Links and dots would hide a mountpoint
+  // inside the cache.
+  std::error_code error;
+  const auto real = std::filesystem::weakly_canonical(options.cache.directory, error);
+  if (error)
+    return report(system_error(error.value(),
+                               fmt::format("cache directory '{}'", options.cache.directory)));
+  options.cache.directory = real.string();
+  if (options.cache.directory.size() > 1 && options.cache.directory.back() == '/')
+    options.cache.directory.pop_back();
   if (const Status status = prepare_mountpoint(*mountpoint, options); !status)
     return report(status.error());
   ::signal(SIGPIPE, SIG_IGN);

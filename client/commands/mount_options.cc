@@ -1,5 +1,8 @@
 #include "commands/mount_options.h"
 
+#include <arpa/inet.h>
+#include <pwd.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -30,6 +33,8 @@ constexpr std::array kGeneric = {
     "diratime", "nodiratime", "relatime",    "norelatime", "strictatime", "nostrictatime",
     "lazytime", "nolazytime", "silent",      "loud",     "iversion",    "noiversion", "nosymfollow",
     "symfollow", "netdev"};
+
+constexpr std::uint64_t kCacheSizeMin = std::uint64_t{1} << 20;  ///< bytes; the index needs some
 
 // The ssh configuration keywords that may be given as -o options, in ssh's spelling.
 constexpr std::array kSshNames = {
@@ -165,6 +170,31 @@ Status set_cipher(const Option& option, MountOptions& m) {
   return {};
 }
 
+Status set_umask(const Option& option, MountOptions& m) {
+  const auto bits = number(option, 0, 0777, 8);
+  if (!bits)
+    return bad_value(option, "an octal number from 0 to 777");
+  m.umask = static_cast<std::uint32_t>(*bits);
+  return {};
+}
+
+Status set_cache_size(const Option& option, MountOptions& m) {
+  SLIPWAY_TRY_ASSIGN(const std::uint64_t bytes, size(option));
+  if (bytes < kCacheSizeMin)
+    return bad_value(option, "at least " + format_size(kCacheSizeMin));
+  m.cache.size_max = bytes;
+  return {};
+}
+
+Status set_data_address(const Option& option, MountOptions& m) {
+  SLIPWAY_TRY(text(option, m.connect.data_address));
+  in6_addr ignored{};
+  if (::inet_pton(AF_INET, option.value->c_str(), &ignored) != 1 &&
+      ::inet_pton(AF_INET6, option.value->c_str(), &ignored) != 1)
+    return bad_value(option, "a numeric address");
+  return {};
+}
+
 Status set_readahead(const Option& option, MountOptions& m) {
   if (option.value == "off" || option.value == "no") {
     m.readahead_max = 0;
@@ -178,7 +208,7 @@ using Setter = std::function<Status(const Option&, MountOptions&)>;
 const std::map<std::string, Setter, std::less<>>& own_options() {
   static const std::map<std::string, Setter, std::less<>> kSetters = {
       {"cache", [](auto& o, auto& m) { return text(o, m.cache.directory); }},
-      {"cache_size", [](auto& o, auto& m) { return assign(size(o), m.cache.size_max); }},
+      {"cache_size", set_cache_size},
       {"cache_min_free",
        [](const Option& o, MountOptions& m) {
          Option bare = o;  // "5%" and "5" are the same
@@ -209,7 +239,7 @@ const std::map<std::string, Setter, std::less<>>& own_options() {
                         {"ssh", RemoteOptions::Transport::kSshOnly},
                         {"tcp", RemoteOptions::Transport::kTcpOnly}});
        }},
-      {"data_address", [](auto& o, auto& m) { return text(o, m.connect.data_address); }},
+      {"data_address", set_data_address},
       {"io_timeout", [](auto& o, auto& m) { return assign(seconds(o), m.io_timeout); }},
       {"soft", [](auto& o, auto& m) { return flag(o, m.soft); }},
       {"attr_timeout", [](auto& o, auto& m) { return assign(seconds(o), m.attr_timeout); }},
@@ -219,7 +249,7 @@ const std::map<std::string, Setter, std::less<>>& own_options() {
        }},
       {"uid", [](auto& o, auto& m) { return assign(number(o, 0, 0xfffffffe), m.uid); }},
       {"gid", [](auto& o, auto& m) { return assign(number(o, 0, 0xfffffffe), m.gid); }},
-      {"umask", [](auto& o, auto& m) { return assign(number(o, 0, 0777, 8), m.umask); }},
+      {"umask", set_umask},
       {"allow_other", [](auto& o, auto& m) { return flag(o, m.allow_other); }},
       {"default_permissions", [](auto& o, auto& m) { return flag(o, m.default_permissions); }},
       {"nonempty", [](auto& o, auto& m) { return flag(o, m.nonempty); }},
@@ -238,13 +268,24 @@ bool is_generic(const Option& option) {
          key == "fsname" || key == "subtype";
 }
 
+/// What would be misread later: libssh takes a port modulo 2^16 and other words for 0.
+Status check_ssh_number(const Option& option) {
+  const std::string key = lower(option.key);
+  if (key == "port")
+    return number(option, 1, 65535).map([](std::uint64_t) {});
+  if (key == "connecttimeout" || key == "serveraliveinterval" || key == "serveralivecountmax")
+    return number(option, 0, 1'000'000).map([](std::uint64_t) {});
+  return {};
+}
+
 /// True when it was one of ssh's names; IdentityFile may be given several times.
-bool take_ssh_option(const Option& option, ConnectOptions& connect) {
+Result<bool> take_ssh_option(const Option& option, ConnectOptions& connect) {
   const std::string key = lower(option.key);
   for (const char* name : kSshNames) {
     // `user` without a value is fstab's word, not ssh's.
     if (lower(name) != key || !option.value)
       continue;
+    SLIPWAY_TRY(check_ssh_number(option));
     std::string& value = connect.ssh_options[key];
     if (key == "identityfile" && !value.empty())
       value += '\n' + *option.value;
@@ -341,9 +382,12 @@ Status check_contradictions(const MountOptions& m, const std::set<std::string>& 
     return fail(ErrorCode::kInvalid,
                 "options 'ssh_command=' and 'ssh_config=' contradict each other: give the file to "
                 "the command (ssh_command=ssh -F FILE)");
-  if (m.transport == RemoteOptions::Transport::kSshOnly && given.contains("data_address"))
-    return fail(ErrorCode::kInvalid,
-                "options 'transport=ssh' and 'data_address=' contradict each other");
+  for (const char* of_tcp : {"data_address", "connections", "cipher"}) {
+    if (m.transport == RemoteOptions::Transport::kSshOnly && given.contains(of_tcp))
+      return fail(ErrorCode::kInvalid,
+                  "options 'transport=ssh' and '{}=' contradict each other: no TCP connections",
+                  of_tcp);
+  }
   if (m.connect.local && (given.contains("ssh_command") || given.contains("ssh_config") ||
                           given.contains("subsystem") || !m.connect.ssh_options.empty()))
     return fail(ErrorCode::kInvalid, "local: uses no SSH, so ssh options can't be given with it");
@@ -352,6 +396,14 @@ Status check_contradictions(const MountOptions& m, const std::set<std::string>& 
       return fail(ErrorCode::kInvalid, "option 'cipher=aes256-gcm': this processor has no AES");
   }
   return {};
+}
+
+/// mount(8) takes HOME out of the environment when a user mounts what fstab lets him mount.
+std::string home_directory(const Mounter& mounter) {
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
+    return home;
+  const passwd* const entry = ::getpwuid(mounter.uid);
+  return entry != nullptr && entry->pw_dir != nullptr ? entry->pw_dir : "";
 }
 
 }  // namespace
@@ -374,8 +426,10 @@ Result<MountOptions> parse_mount_options(const std::string& source, const std::s
       if (own != own_options().end()) {
         SLIPWAY_TRY(own->second(option, m));
         given.insert(option.key);
-      } else if (!take_ssh_option(option, m.connect) && !is_generic(option)) {
-        return unknown(option);
+      } else {
+        SLIPWAY_TRY_ASSIGN(const bool taken, take_ssh_option(option, m.connect));
+        if (!taken && !is_generic(option))
+          return unknown(option);
       }
     }
   }
@@ -403,8 +457,8 @@ Result<std::string> default_cache_directory(const MountOptions& options, const M
     base = "/var/lib/slipway";
   } else if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state == '/') {
     base = std::string(state) + "/slipway";
-  } else if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') {
-    base = std::string(home) + "/.local/state/slipway";
+  } else if (const std::string home = home_directory(mounter); home.starts_with('/')) {
+    base = home + "/.local/state/slipway";
   } else {
     return fail(ErrorCode::kInvalid,
                 "neither XDG_STATE_HOME nor HOME is set: name the cache with -o cache=DIR");

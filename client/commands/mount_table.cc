@@ -1,13 +1,17 @@
 #include "commands/mount_table.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <climits>
+#include <csignal>
 #include <cstdlib>
 
 #include "base/unique_fd.h"
@@ -17,6 +21,12 @@ extern char** environ;
 namespace slipway {
 
 namespace {
+
+/// A dead mount answers at once; a live one may wait for its server.
+constexpr int kDeadAnswerMs = 1000;
+
+constexpr const char* kInUseHint =
+    "it is in use (fuser -vm shows by whom); slipway umount -l detaches it nevertheless";
 
 std::string unescape_octal(std::string_view text) {
   std::string out;
@@ -107,14 +117,31 @@ Result<std::string> absolute_mountpoint(const std::string& typed) {
 }
 
 bool is_dead_mount(const std::string& mountpoint) {
-  struct stat st {};
-  return ::stat(mountpoint.c_str(), &st) != 0 && errno == ENOTCONN;
+  const pid_t child = ::fork();
+  if (child < 0)
+    return false;
+  if (child == 0) {
+    // The kernel may still believe the attributes that the dead process gave it: ask past them.
+    struct statx st {};
+    const int result = ::statx(AT_FDCWD, mountpoint.c_str(), AT_STATX_FORCE_SYNC, STATX_TYPE, &st);
+    ::_exit(result != 0 && errno == ENOTCONN ? 1 : 0);
+  }
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0U)));
+  pollfd fd{process.get(), POLLIN, 0};
+  if (process && ::poll(&fd, 1, kDeadAnswerMs) == 0)
+    ::kill(child, SIGKILL);
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 1;
 }
 
 Status unmount_path(const std::string& mountpoint, bool lazy) {
   if (::geteuid() == 0) {
     if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
       return {};
+    if (errno == EBUSY)
+      return fail(ErrorCode::kBusy, "can't unmount '{}': {}", mountpoint, kInUseHint);
     return fail_errno(errno, "unmount '{}'", mountpoint);
   }
   std::string program = "fusermount3";

@@ -31,7 +31,8 @@ std::optional<MountEntry> find_mount(const std::vector<MountEntry>& table,
 /// only the directory above is resolved.
 Result<std::string> absolute_mountpoint(const std::string& typed);
 
-/// True when the file system there does not answer because its process died.
+/// True when the file system there does not answer because its process died; false when that can't
+/// be told within a second. Forks: call it before there are threads.
 bool is_dead_mount(const std::string& mountpoint);
 
 /// Unmounts as root by umount2, else through fusermount3. `lazy` detaches at once. kBusy, with the

@@ -19,6 +19,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::chrono::seconds kSetupDeadline{120};  ///< a person may be typing a passphrase
+constexpr std::chrono::seconds kCacheCloseWait{3};
+constexpr std::chrono::milliseconds kCacheCloseRetry{50};
 constexpr int kStatusSchema = 1;
 
 std::string host_name() {
@@ -111,17 +113,38 @@ Json to_json(const FileSystemStats& fs, const CachedSourceStats& source) {
           {"open_files", fs.open_files}};
 }
 
-/// Makes the directory and those above it, 0700; existing ones are left as they are.
-Status make_directories(const std::string& path) {
+/// Makes the directory and those above it, 0700; existing ones are left as they are. Whether the
+/// last one is new.
+Result<bool> make_directories(const std::string& path) {
+  bool is_new = false;
   for (std::size_t at = 1; at != std::string::npos;) {
     at = path.find('/', at);
     const std::string part = path.substr(0, at);
-    if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST)
+    is_new = ::mkdir(part.c_str(), 0700) == 0;
+    if (!is_new && errno != EEXIST)
       return fail_errno(errno, "create the cache directory '{}'", part);
     if (at != std::string::npos)
       ++at;
   }
-  return {};
+  return is_new;
+}
+
+/// umount(8), unlike `slipway umount`, does not wait for the mount's process, which may still be
+/// closing the cache when the next mount wants it.
+Result<std::unique_ptr<BlockCache>> open_cache(const CacheOptions& options) {
+  SLIPWAY_TRY_ASSIGN(const bool is_new, make_directories(options.directory));
+  const auto deadline = SteadyClock::instance().now() + kCacheCloseWait;
+  for (;;) {
+    auto cache = BlockCache::open(options);
+    if (cache)
+      return cache;
+    if (cache.error().code != ErrorCode::kBusy || SteadyClock::instance().now() > deadline) {
+      if (is_new)
+        ::rmdir(options.directory.c_str());  // a refused place is left as it was
+      return cache;
+    }
+    std::this_thread::sleep_for(kCacheCloseRetry);
+  }
 }
 
 }  // namespace
@@ -131,11 +154,11 @@ Mounted::Mounted(const MountOptions& options, std::string mountpoint)
 
 Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
                                                 const std::string& mountpoint,
-                                                MountLauncher& launcher, bool interactive) {
+                                                MountLauncher& launcher, bool interactive,
+                                                const std::function<void()>& about_to_mount) {
   std::unique_ptr<Mounted> m(new Mounted(options, mountpoint));
   SLIPWAY_TRY_ASSIGN(auto connector, make_connector(options.connect));
-  SLIPWAY_TRY(make_directories(options.cache.directory));
-  SLIPWAY_TRY_ASSIGN(m->cache_, BlockCache::open(options.cache));
+  SLIPWAY_TRY_ASSIGN(m->cache_, open_cache(options.cache));
   SLIPWAY_TRY_ASSIGN(
       m->remote_, RemoteSession::start(remote_options(options, *m->cache_), std::move(connector),
                                        interactive, SteadyClock::instance().now() + kSetupDeadline));
@@ -156,6 +179,7 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
   spec.allow_other = options.allow_other;
   spec.default_permissions = options.default_permissions;
   spec.nonempty = options.nonempty;
+  about_to_mount();
   SLIPWAY_TRY_ASSIGN(UniqueFd fuse, launcher.mount(spec));
   auto fs = MountedFileSystem::create(file_system_options(options, *m->remote_), *m->remote_,
                                       *m->cache_, *m->cached_source_, *m->readahead_,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -21,10 +22,11 @@ namespace slipway {
 class Mounted {
  public:
   /// Opens the cache, sets the session up (asking on the terminal if `interactive`), and mounts.
-  /// Nothing is left mounted on failure.
+  /// Nothing is left mounted on failure. `about_to_mount` is called before the kernel is asked.
   static Result<std::unique_ptr<Mounted>> start(const MountOptions& options,
                                                 const std::string& mountpoint,
-                                                MountLauncher& launcher, bool interactive);
+                                                MountLauncher& launcher, bool interactive,
+                                                const std::function<void()>& about_to_mount);
   ~Mounted();
   Mounted(const Mounted&) = delete;
   Mounted& operator=(const Mounted&) = delete;

@@ -34,6 +34,12 @@ UniqueFd watch_process(const std::string& mountpoint) {
       static_cast<int>(::syscall(SYS_pidfd_open, status["pid"].get<pid_t>(), 0U)));
 }
 
+/// A process that was killed leaves its socket behind.
+void remove_control_socket(const std::string& mountpoint) {
+  if (const auto socket = control_socket_path(mountpoint))
+    ::unlink(socket->c_str());
+}
+
 Status unmount_one(const std::string& typed, bool lazy) {
   SLIPWAY_TRY_ASSIGN(const std::string mountpoint, absolute_mountpoint(typed));
   SLIPWAY_TRY_ASSIGN(const auto table, read_mount_table());
@@ -46,6 +52,8 @@ Status unmount_one(const std::string& typed, bool lazy) {
   const bool dead = is_dead_mount(mountpoint);
   const UniqueFd process = dead ? UniqueFd() : watch_process(mountpoint);
   SLIPWAY_TRY(unmount_path(mountpoint, lazy || dead));
+  if (dead)
+    remove_control_socket(mountpoint);
   // A lazy unmount ends when the last user of the mount does, which may be never.
   if (process && !lazy) {
     pollfd fd{process.get(), POLLIN, 0};

@@ -18,6 +18,8 @@ Result<std::string> runtime_directory() {
     path = "/run/slipway";
   else if (const char* base = std::getenv("XDG_RUNTIME_DIR"); base != nullptr && *base == '/')
     path = std::string(base) + "/slipway";
+  else if (const auto usual = fmt::format("/run/user/{}", uid); ::access(usual.c_str(), W_OK) == 0)
+    path = usual + "/slipway";  // mount(8), sudo and su may have lost the variable
   else
     path = fmt::format("/tmp/slipway-{}", uid);
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)

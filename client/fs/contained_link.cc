@@ -1,12 +1,12 @@
 #include "fs/contained_link.h"
 
+#include "base/log.h"
+#include "wire/limits.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <vector>
-
-#include "base/log.h"
-#include "wire/limits.h"
 
 namespace slipway {
 namespace {
@@ -26,8 +26,8 @@ std::vector<std::string_view> components(std::string_view path) {
 
 tl::unexpected<Error> refused(std::string_view link_path, std::string_view target,
                               std::string_view why) {
-  return fail(ErrorCode::kAccessDenied, "symbolic link '{}' to '{}' refused: {}",
-              escape(link_path), escape(target), why);
+  return fail(ErrorCode::kAccessDenied, "symbolic link '{}' to '{}' refused: {}", escape(link_path),
+              escape(target), why);
 }
 
 Result<std::string> rewrite_absolute(std::string_view link_path, std::string_view target,

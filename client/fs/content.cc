@@ -13,8 +13,8 @@ Result<Content> arrange_content(const ByteRange& range, std::vector<Piece> piece
     std::sort(pieces.begin(), pieces.end(), by_offset);
   std::uint64_t at = range.offset;
   for (const Piece& piece : pieces) {
-    const bool has_bytes = piece.kind != PieceKind::kBytes ||
-                           piece.bytes.size() == piece.range.length;
+    const bool has_bytes =
+        piece.kind != PieceKind::kBytes || piece.bytes.size() == piece.range.length;
     if (piece.range.offset != at || !is_valid(piece.range) || !has_bytes)
       return fail(ErrorCode::kIo, "content has a gap or an overlap at {}", at);
     at = piece.range.end();

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <vector>
-
 #include "base/result.h"
 #include "source/block_source.h"
+
+#include <vector>
 
 namespace slipway {
 

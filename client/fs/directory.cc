@@ -1,9 +1,9 @@
 #include "fs/directory.h"
 
+#include "base/log.h"
+
 #include <algorithm>
 #include <utility>
-
-#include "base/log.h"
 
 namespace slipway {
 
@@ -54,8 +54,7 @@ void Directory::fetch(Start start, std::uint64_t index, Done<Loaded> done,
   slot->bind(step, [&remote = remote_, call] { remote.cancel(call); });
 }
 
-Result<Directory::Loaded> Directory::take(const Start& start, ReaddirReply reply,
-                                          TimePoint asked) {
+Result<Directory::Loaded> Directory::take(const Start& start, ReaddirReply reply, TimePoint asked) {
   for (const DirectoryEntry& entry : reply.entries) {
     if (!is_valid_name(entry.name) || !is_plausible(entry.attributes))
       return fail(ErrorCode::kProtocol, "impossible directory entry '{}'", escape(entry.name));

@@ -1,14 +1,14 @@
 #pragma once
 
+#include "base/clock.h"
+#include "fs/cancel_slot.h"
+#include "remote/remote_session.h"
+
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
-
-#include "base/clock.h"
-#include "fs/cancel_slot.h"
-#include "remote/remote_session.h"
 
 namespace slipway {
 

@@ -1,26 +1,30 @@
 #include "fs/directory_reply.h"
 
-#include <chrono>
-
 #include "fs/inode_table.h"
 #include "fs/stat.h"
+
+#include <chrono>
 
 namespace slipway {
 
 DirectoryReply::DirectoryReply(fuse_req_t request, Names& names, InodeTable& table,
                                const FileSystemOptions& options, std::size_t size,
                                bool with_attributes)
-    : request_(request), names_(names), table_(table), options_(options),
-      with_attributes_(with_attributes), buffer_(size) {}
+    : request_(request),
+      names_(names),
+      table_(table),
+      options_(options),
+      with_attributes_(with_attributes),
+      buffer_(size) {}
 
 char* DirectoryReply::end() noexcept {
   return reinterpret_cast<char*>(buffer_.data()) + used_;
 }
 
 bool DirectoryReply::has_room(const char* name) const {
-  const std::size_t needed =
-      with_attributes_ ? fuse_add_direntry_plus(request_, nullptr, 0, name, nullptr, 0)
-                       : fuse_add_direntry(request_, nullptr, 0, name, nullptr, 0);
+  const std::size_t needed = with_attributes_
+                                 ? fuse_add_direntry_plus(request_, nullptr, 0, name, nullptr, 0)
+                                 : fuse_add_direntry(request_, nullptr, 0, name, nullptr, 0);
   return needed <= buffer_.size() - used_;
 }
 
@@ -33,9 +37,8 @@ bool DirectoryReply::add_dot(const char* name, const Directory& directory, std::
   param.attr.st_mode = S_IFDIR;
   const auto offset = static_cast<off_t>(next);
   const std::size_t room = buffer_.size() - used_;
-  used_ += with_attributes_
-               ? fuse_add_direntry_plus(request_, end(), room, name, &param, offset)
-               : fuse_add_direntry(request_, end(), room, name, &param.attr, offset);
+  used_ += with_attributes_ ? fuse_add_direntry_plus(request_, end(), room, name, &param, offset)
+                            : fuse_add_direntry(request_, end(), room, name, &param.attr, offset);
   return true;
 }
 
@@ -72,8 +75,7 @@ void DirectoryReply::fill(const Directory& directory, const DirectoryChunk& chun
   }
   for (; chunk.covers(from - kDotEntries); ++from) {
     const std::uint64_t at = from - kDotEntries - chunk.first;
-    if (at >= chunk.entries.size() ||
-        !add(directory, chunk.entries[at], chunk.asked, from + 1))
+    if (at >= chunk.entries.size() || !add(directory, chunk.entries[at], chunk.asked, from + 1))
       return;
   }
 }

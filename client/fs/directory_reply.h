@@ -1,13 +1,13 @@
 #pragma once
 
-#include <cstdint>
-#include <vector>
-
 #include "base/bytes.h"
 #include "fs/directory.h"
 #include "fs/file_system.h"
 #include "fs/names.h"
 #include "fs/request.h"
+
+#include <cstdint>
+#include <vector>
 
 namespace slipway {
 

@@ -1,9 +1,5 @@
 #pragma once
 
-#include <cstdint>
-#include <memory>
-#include <string>
-
 #include "base/clock.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -11,6 +7,10 @@
 #include "remote/remote_session.h"
 #include "source/block_source.h"
 #include "source/cached_source.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
 
 namespace slipway {
 
@@ -44,8 +44,7 @@ class MountedFileSystem {
   /// `confirmer` is the cached source inside the stack whose top is `source`. All must outlive the
   /// file system, and must complete every call that is cancelled.
   static Result<std::unique_ptr<MountedFileSystem>> create(const FileSystemOptions& options,
-                                                           RemoteSession& remote,
-                                                           BlockCache& cache,
+                                                           RemoteSession& remote, BlockCache& cache,
                                                            CachedSource& confirmer,
                                                            BlockSource& source, UniqueFd fuse_fd);
 

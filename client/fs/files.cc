@@ -1,15 +1,17 @@
 #include "fs/files.h"
 
-#include <utility>
-
 #include "fs/opening.h"
 #include "fs/read_call.h"
 #include "fs/seek_call.h"
 
+#include <utility>
+
 namespace slipway {
 namespace {
 
-tl::unexpected<Error> not_open() { return fail(ErrorCode::kBadHandle, "the file is not open"); }
+tl::unexpected<Error> not_open() {
+  return fail(ErrorCode::kBadHandle, "the file is not open");
+}
 
 }  // namespace
 

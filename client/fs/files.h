@@ -1,11 +1,5 @@
 #pragma once
 
-#include <atomic>
-#include <cstdint>
-#include <memory>
-#include <mutex>
-#include <unordered_map>
-
 #include "fs/cancel_slot.h"
 #include "fs/content.h"
 #include "fs/file_system.h"
@@ -13,6 +7,12 @@
 #include "fs/kernel_caches.h"
 #include "fs/open_file.h"
 #include "fs/worker.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
 
 namespace slipway {
 

@@ -1,16 +1,15 @@
 #include "fs/fuse_launcher.h"
 
+#include "fs/pass_fd.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <array>
-#include <cerrno>
-
-#include "fs/pass_fd.h"
 
 namespace slipway {
 namespace {

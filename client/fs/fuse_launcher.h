@@ -1,13 +1,12 @@
 #pragma once
 
-#include <sys/types.h>
-
-#include <string>
-#include <string_view>
-
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "fs/fuse_mount.h"
+
+#include <string>
+#include <string_view>
+#include <sys/types.h>
 
 namespace slipway {
 

@@ -1,22 +1,21 @@
 #include "fs/fuse_mount.h"
 
+#include "fs/pass_fd.h"
+#include "fs/run_program.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
 #include <fcntl.h>
+#include <filesystem>
 #include <signal.h>
+#include <sstream>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <fmt/format.h>
-
-#include <cerrno>
-#include <filesystem>
-#include <sstream>
 #include <vector>
-
-#include "fs/pass_fd.h"
-#include "fs/run_program.h"
 
 namespace slipway {
 namespace {
@@ -136,9 +135,8 @@ Error explain_fusermount(const std::string& said, const std::string& mountpoint)
             "allow_other needs the line 'user_allow_other' in /etc/fuse.conf; as root: "
             "echo user_allow_other >> /etc/fuse.conf"};
   const std::string line = said.substr(0, said.find('\n'));
-  return {ErrorCode::kAccessDenied,
-          fmt::format("fusermount3 can't mount on '{}': {}", mountpoint,
-                      line.empty() ? "it gave no reason" : line)};
+  return {ErrorCode::kAccessDenied, fmt::format("fusermount3 can't mount on '{}': {}", mountpoint,
+                                                line.empty() ? "it gave no reason" : line)};
 }
 
 Result<UniqueFd> mount_as_user(const MountSpec& spec) {
@@ -147,9 +145,9 @@ Result<UniqueFd> mount_as_user(const MountSpec& spec) {
     return fail_errno(errno, "socketpair");
   const UniqueFd ours(pair[0]);
   UniqueFd theirs(pair[1]);
-  std::string options = fmt::format("{},nosuid,nodev,subtype=slipway,max_read={},fsname={}",
-                                    spec.read_only ? "ro" : "rw", kMaxRead,
-                                    escape_option(spec.source));
+  std::string options =
+      fmt::format("{},nosuid,nodev,subtype=slipway,max_read={},fsname={}",
+                  spec.read_only ? "ro" : "rw", kMaxRead, escape_option(spec.source));
   options += spec.noexec ? ",noexec" : "";
   options += spec.allow_other ? ",allow_other" : "";
   options += spec.default_permissions ? ",default_permissions" : "";

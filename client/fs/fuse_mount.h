@@ -1,9 +1,9 @@
 #pragma once
 
-#include <string>
-
 #include "base/result.h"
 #include "base/unique_fd.h"
+
+#include <string>
 
 namespace slipway {
 
@@ -18,7 +18,7 @@ struct MountSpec {
   bool noexec = false;
   bool allow_other = false;  ///< users other than the mounting one may enter
   bool default_permissions = false;
-  bool nonempty = false;     ///< cover a directory that has entries
+  bool nonempty = false;  ///< cover a directory that has entries
 };
 
 /// Opens /dev/fuse and mounts it: by mount(2) as root, else through fusermount3. Blocks. Errors are

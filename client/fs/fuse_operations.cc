@@ -1,18 +1,17 @@
 #include "fs/fuse_operations.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <chrono>
-#include <memory>
-#include <utility>
-
 #include "fs/directory_reply.h"
 #include "fs/fuse_mount.h"
 #include "fs/fuse_session.h"
 #include "fs/read_reply.h"
 #include "fs/stat.h"
+
+#include <cerrno>
+#include <chrono>
+#include <fcntl.h>
+#include <memory>
+#include <unistd.h>
+#include <utility>
 
 namespace slipway {
 namespace {
@@ -291,9 +290,8 @@ struct FuseOperations {
           [r](Result<Content> content) {
             if (!content)
               return r->fail_with(content.error().code);
-            r->finish([content = std::move(*content)](fuse_req_t req) {
-              reply_content(req, content);
-            });
+            r->finish(
+                [content = std::move(*content)](fuse_req_t req) { reply_content(req, content); });
           },
           r->slot());
     });
@@ -314,9 +312,8 @@ struct FuseOperations {
               const int error = behind ? ENXIO : reply_errno(found.error().code);
               return r->finish([error](fuse_req_t req) { fuse_reply_err(req, error); });
             }
-            r->finish([at = *found](fuse_req_t req) {
-              fuse_reply_lseek(req, static_cast<off_t>(at));
-            });
+            r->finish(
+                [at = *found](fuse_req_t req) { fuse_reply_lseek(req, static_cast<off_t>(at)); });
           },
           r->slot());
     });

@@ -1,7 +1,8 @@
 #include "fs/fuse_session.h"
 
-#include <pthread.h>
-#include <signal.h>
+#include "base/log.h"
+#include "fs/fuse_mount.h"
+#include "fs/fuse_operations.h"
 
 #include <fmt/format.h>
 
@@ -10,12 +11,10 @@
 #include <chrono>
 #include <cstdarg>
 #include <cstdio>
+#include <pthread.h>
+#include <signal.h>
 #include <string>
 #include <utility>
-
-#include "base/log.h"
-#include "fs/fuse_mount.h"
-#include "fs/fuse_operations.h"
 
 namespace slipway {
 namespace {
@@ -61,9 +60,10 @@ Result<std::unique_ptr<MountedFileSystem>> MountedFileSystem::create(
   return session;
 }
 
-FuseSession::FuseSession(const FileSystemOptions& options, RemoteSession& remote,
-                         BlockCache& cache, CachedSource& confirmer, BlockSource& source)
-    : options_(options), table_(remote.server().root),
+FuseSession::FuseSession(const FileSystemOptions& options, RemoteSession& remote, BlockCache& cache,
+                         CachedSource& confirmer, BlockSource& source)
+    : options_(options),
+      table_(remote.server().root),
       names_(remote, table_, *this, options.attr_timeout),
       files_({remote, cache, confirmer, source, table_, *this, options.export_key}) {}
 
@@ -81,8 +81,7 @@ Status FuseSession::attach(UniqueFd fuse_fd) {
   std::string session_options = fmt::format("max_read={}", kMaxRead);
   char* argv[] = {name.data(), dash_o.data(), session_options.data(), nullptr};
   fuse_args arguments = {3, argv, 0};
-  session_.reset(
-      fuse_session_new(&arguments, &fuse_operations(), sizeof(fuse_lowlevel_ops), this));
+  session_.reset(fuse_session_new(&arguments, &fuse_operations(), sizeof(fuse_lowlevel_ops), this));
   fuse_opt_free_args(&arguments);
   if (!session_)
     return fail(ErrorCode::kInvalid, "libfuse refused the session");
@@ -118,8 +117,8 @@ int FuseSession::run() {
 
 void FuseSession::exit() {
   fuse_session_exit(session_.get());
-  // Before 3.17 libfuse's loop sees that only when its sem_wait() is interrupted; and the signal may
-  // come just before it waits.
+  // Before 3.17 libfuse's loop sees that only when its sem_wait() is interrupted; and the signal
+  // may come just before it waits.
   std::unique_lock lock(loop_mutex_);
   while (loop_) {
     ::pthread_kill(*loop_, kWakeUp);
@@ -127,7 +126,9 @@ void FuseSession::exit() {
   }
 }
 
-FileSystemStats FuseSession::stats() const { return files_.stats(); }
+FileSystemStats FuseSession::stats() const {
+  return files_.stats();
+}
 
 void FuseSession::forget_attributes(std::uint64_t nodeid) {
   fuse_lowlevel_notify_inval_inode(session_.get(), nodeid, -1, 0);

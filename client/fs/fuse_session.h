@@ -1,14 +1,5 @@
 #pragma once
 
-#include <pthread.h>
-
-#include <condition_variable>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <unordered_map>
-#include <unordered_set>
-
 #include "base/unique_fd.h"
 #include "fs/file_system.h"
 #include "fs/files.h"
@@ -17,6 +8,14 @@
 #include "fs/names.h"
 #include "fs/request.h"
 #include "fs/worker.h"
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <pthread.h>
+#include <unordered_map>
+#include <unordered_set>
 
 namespace slipway {
 

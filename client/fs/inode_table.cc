@@ -11,7 +11,9 @@ bool is_path_bound(const Attributes& attributes) noexcept {
   return attributes.type == FileType::kDirectory || attributes.type == FileType::kSymlink;
 }
 
-tl::unexpected<Error> unknown_node() { return fail(ErrorCode::kStale, "the node is not known"); }
+tl::unexpected<Error> unknown_node() {
+  return fail(ErrorCode::kStale, "the node is not known");
+}
 
 }  // namespace
 
@@ -21,7 +23,7 @@ Change classify(const Attributes& known, const Attributes& fresh) noexcept {
   if (known.type != FileType::kRegular || same_content(known.version, fresh.version))
     return Change::kNone;
   return std::max(known.version.size, fresh.version.size) > kSmallFileMax ? Change::kSuperseded
-                                                                           : Change::kInPlace;
+                                                                          : Change::kInPlace;
 }
 
 InodeTable::InodeTable(const Attributes& root) {
@@ -150,8 +152,12 @@ Result<NodeView> InodeTable::find(std::uint64_t nodeid) const {
   if (found == nodes_.end())
     return unknown_node();
   const Node& node = found->second;
-  return NodeView{nodeid,       node.generation, node.path,
-                  node.attributes, node.fetched,    node.superseded,
+  return NodeView{nodeid,
+                  node.generation,
+                  node.path,
+                  node.attributes,
+                  node.fetched,
+                  node.superseded,
                   node.handles.empty() ? 0 : node.handles.back()};
 }
 

@@ -1,15 +1,15 @@
 #pragma once
 
+#include "base/clock.h"
+#include "base/result.h"
+#include "wire/messages.h"
+
 #include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
-
-#include "base/clock.h"
-#include "base/result.h"
-#include "wire/messages.h"
 
 namespace slipway {
 
@@ -43,8 +43,8 @@ struct NodeView {
 };
 
 /// The nodes that the kernel knows. A regular file (of any number of links) is one node, found by
-/// its file id; its path is the one seen last. A directory or symbolic link is one node per path, so
-/// that a node's place in the kernel's tree never differs from its path here, whatever a server
+/// its file id; its path is the one seen last. A directory or symbolic link is one node per path,
+/// so that a node's place in the kernel's tree never differs from its path here, whatever a server
 /// claims: containment of links depends on it. Node numbers are never used again. Any thread may
 /// call anything; nothing is called back under the lock.
 class InodeTable {
@@ -57,9 +57,9 @@ class InodeTable {
     Change change = Change::kNone;  ///< kInPlace: the node's pages are to be invalidated
   };
 
-  /// A name was answered: finds or makes its node and counts one lookup. `asked` is when the request
-  /// went out, so that an older answer that comes late changes nothing. kProtocol when a server
-  /// claims that the root lies below itself.
+  /// A name was answered: finds or makes its node and counts one lookup. `asked` is when the
+  /// request went out, so that an older answer that comes late changes nothing. kProtocol when a
+  /// server claims that the root lies below itself.
   Result<Remembered> remember(const std::string& path, const Attributes& attributes,
                               TimePoint asked, TimePoint now);
 
@@ -100,7 +100,7 @@ class InodeTable {
     std::vector<std::uint64_t> handles;
     std::string link_target;
     bool superseded = false;
-    bool replaced = false;        ///< its name or file id now finds another node, or none
+    bool replaced = false;  ///< its name or file id now finds another node, or none
     bool pages_doubtful = false;
   };
 

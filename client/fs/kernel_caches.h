@@ -13,8 +13,8 @@ class KernelCaches {
   /// Attributes only, before it returns. Never waits for pages.
   virtual void forget_attributes(std::uint64_t nodeid) = 0;
 
-  /// Attributes and pages, soon, on a thread of its own: it waits for reads under way. May be called
-  /// from anywhere.
+  /// Attributes and pages, soon, on a thread of its own: it waits for reads under way. May be
+  /// called from anywhere.
   virtual void forget_content(std::uint64_t nodeid) = 0;
 };
 

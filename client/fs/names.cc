@@ -1,15 +1,17 @@
 #include "fs/names.h"
 
-#include <algorithm>
-#include <utility>
-
 #include "base/log.h"
 #include "fs/contained_link.h"
+
+#include <algorithm>
+#include <utility>
 
 namespace slipway {
 namespace {
 
-TimePoint now() noexcept { return SteadyClock::instance().now(); }
+TimePoint now() noexcept {
+  return SteadyClock::instance().now();
+}
 
 /// A node's own name is gone: the kernel is to look the path up again (it does so on ESTALE).
 Error as_stale_when_gone(Error error) {
@@ -30,8 +32,7 @@ Status check_plausible(const Attributes& attributes) {
 
 }  // namespace
 
-Names::Names(RemoteSession& remote, InodeTable& table, KernelCaches& caches,
-             Duration attr_timeout)
+Names::Names(RemoteSession& remote, InodeTable& table, KernelCaches& caches, Duration attr_timeout)
     : remote_(remote), table_(table), caches_(caches), attr_timeout_(attr_timeout) {}
 
 TimedAttributes Names::timed(const Attributes& attributes, TimePoint fetched) const {
@@ -138,17 +139,16 @@ void Names::readlink(std::uint64_t nodeid, Done<std::string> done, const Slot& s
     return done(contained_link(known->path, target, remote_.server().export_root));
 
   const NodeRef ref = known->ref();
-  const CallId call = remote_.readlink(
-      ref, [this, nodeid, path = known->path,
-            done = std::move(done)](Result<ReadlinkReply> answer) {
-        if (!answer)
-          return done(fail(as_stale_when_gone(std::move(answer).error())));
-        auto shown = contained_link(path, answer->target, remote_.server().export_root);
-        if (!shown)
-          log_warning("{}", shown.error().message);
-        table_.set_link_target(nodeid, std::move(answer->target));
-        done(std::move(shown));
-      });
+  const CallId call = remote_.readlink(ref, [this, nodeid, path = known->path,
+                                             done = std::move(done)](Result<ReadlinkReply> answer) {
+    if (!answer)
+      return done(fail(as_stale_when_gone(std::move(answer).error())));
+    auto shown = contained_link(path, answer->target, remote_.server().export_root);
+    if (!shown)
+      log_warning("{}", shown.error().message);
+    table_.set_link_target(nodeid, std::move(answer->target));
+    done(std::move(shown));
+  });
   slot->bind(1, [this, call] { remote_.cancel(call); });
 }
 
@@ -156,8 +156,8 @@ void Names::statfs(std::uint64_t nodeid, Done<StatfsReply> done, const Slot& slo
   const auto known = table_.find(nodeid);
   if (!known)
     return done(fail(known.error()));
-  const CallId call = remote_.statfs(
-      known->ref(), [this, done = std::move(done)](Result<StatfsReply> answer) {
+  const CallId call =
+      remote_.statfs(known->ref(), [this, done = std::move(done)](Result<StatfsReply> answer) {
         {
           const std::lock_guard lock(statfs_mutex_);
           if (answer)

@@ -1,17 +1,17 @@
 #pragma once
 
-#include <cstdint>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <string>
-
 #include "base/clock.h"
 #include "fs/cancel_slot.h"
 #include "fs/directory.h"
 #include "fs/inode_table.h"
 #include "fs/kernel_caches.h"
 #include "remote/remote_session.h"
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
 
 namespace slipway {
 
@@ -29,9 +29,9 @@ struct Entry {
 };
 
 /// Names and attributes: lookup, getattr, readlink, readdir, statfs over a RemoteSession. Knows no
-/// libfuse. Any thread may call; completions come inside the call when nothing has to be asked, else
-/// on a receiving thread. Nothing waits: bounded by RemoteOptions::io_timeout. `remote`, `table` and
-/// `caches` must outlive every completion.
+/// libfuse. Any thread may call; completions come inside the call when nothing has to be asked,
+/// else on a receiving thread. Nothing waits: bounded by RemoteOptions::io_timeout. `remote`,
+/// `table` and `caches` must outlive every completion.
 class Names {
  public:
   Names(RemoteSession& remote, InodeTable& table, KernelCaches& caches, Duration attr_timeout);

@@ -1,23 +1,27 @@
 #pragma once
 
+#include "fs/inode_table.h"
+#include "remote/remote_session.h"
+#include "source/block_source.h"
+
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <utility>
 
-#include "fs/inode_table.h"
-#include "remote/remote_session.h"
-#include "source/block_source.h"
-
 namespace slipway {
 
-/// An open file of the kernel: a remote handle and the version that its reads see. Closes the handle
-/// when the last read has let go. Owners: the table of open files, the reads under way. Any thread.
+/// An open file of the kernel: a remote handle and the version that its reads see. Closes the
+/// handle when the last read has let go. Owners: the table of open files, the reads under way. Any
+/// thread.
 class OpenFile {
  public:
   OpenFile(RemoteSession& remote, InodeTable& table, std::uint64_t nodeid,
            std::shared_ptr<const Image> image)
-      : remote_(remote), table_(table), nodeid_(nodeid), handle_(image->handle),
+      : remote_(remote),
+        table_(table),
+        nodeid_(nodeid),
+        handle_(image->handle),
         image_(std::move(image)) {
     table_.add_handle(nodeid_, handle_);
   }
@@ -54,6 +58,8 @@ class OpenFile {
   std::shared_ptr<const Image> image_;
 };
 
-inline bool is_small(const Image& image) noexcept { return image.version.size <= kSmallFileMax; }
+inline bool is_small(const Image& image) noexcept {
+  return image.version.size <= kSmallFileMax;
+}
 
 }  // namespace slipway

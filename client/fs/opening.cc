@@ -1,9 +1,9 @@
 #include "fs/opening.h"
 
-#include <utility>
-
 #include "base/clock.h"
 #include "base/log.h"
+
+#include <utility>
 
 namespace slipway {
 
@@ -30,9 +30,8 @@ void Opening::opened(Result<OpenedHandle> answer, TimePoint asked) {
     return refuse(std::move(error));
   }
   // Receiving threads do not touch the disk.
-  files_.disk_.post([self = shared_from_this(), opened = *answer, asked] {
-    self->take_handle(opened, asked);
-  });
+  files_.disk_.post(
+      [self = shared_from_this(), opened = *answer, asked] { self->take_handle(opened, asked); });
 }
 
 void Opening::take_handle(const OpenedHandle& opened, TimePoint asked) {
@@ -70,9 +69,8 @@ void Opening::take_handle(const OpenedHandle& opened, TimePoint asked) {
   file_ = std::make_shared<OpenFile>(parts.remote, parts.table, node_.nodeid, image);
   if (!must_confirm)
     return finish();
-  parts.confirmer.confirm(std::move(image), [self = shared_from_this()](Status status) {
-    self->confirmed(status);
-  });
+  parts.confirmer.confirm(std::move(image),
+                          [self = shared_from_this()](Status status) { self->confirmed(status); });
 }
 
 void Opening::confirmed(const Status& status) {

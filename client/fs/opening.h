@@ -1,8 +1,8 @@
 #pragma once
 
-#include <memory>
-
 #include "fs/files.h"
+
+#include <memory>
 
 namespace slipway {
 

@@ -1,10 +1,9 @@
 #include "fs/pass_fd.h"
 
-#include <sys/socket.h>
-#include <sys/uio.h>
-
 #include <cerrno>
 #include <cstring>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 namespace slipway {
 

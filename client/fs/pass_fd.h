@@ -1,10 +1,10 @@
 #pragma once
 
-#include <cstddef>
-
 #include "base/bytes.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
+
+#include <cstddef>
 
 namespace slipway {
 

@@ -1,15 +1,19 @@
 #include "fs/read_call.h"
 
+#include "base/clock.h"
+
 #include <iterator>
 #include <utility>
-
-#include "base/clock.h"
 
 namespace slipway {
 
 ReadCall::ReadCall(Files& files, std::uint64_t id, std::shared_ptr<OpenFile> file,
                    const ByteRange& range, Done<Content> done, Files::Slot slot)
-    : files_(files), id_(id), file_(std::move(file)), asked_(range), done_(std::move(done)),
+    : files_(files),
+      id_(id),
+      file_(std::move(file)),
+      asked_(range),
+      done_(std::move(done)),
       slot_(std::move(slot)) {}
 
 void ReadCall::start() {
@@ -34,8 +38,7 @@ void ReadCall::read() {
     return finish(Content{range_, {}});
   const unsigned step = ++steps_;
   BlockSource& source = files_.parts_.source;
-  const ReadId read =
-      source.read({image_, {range_}, Priority::kDemand, id_}, shared_from_this());
+  const ReadId read = source.read({image_, {range_}, Priority::kDemand, id_}, shared_from_this());
   slot_->bind(step, [&source, read] { source.cancel(read); });
 }
 
@@ -65,11 +68,10 @@ void ReadCall::changed(Error error) {
   const TimePoint asked = SteadyClock::instance().now();
   const unsigned step = ++steps_;
   RemoteSession& remote = files_.parts_.remote;
-  const CallId call = remote.getattr(
-      file_->handle(), node->ref(),
-      [self = shared_from_this(), asked](Result<Attributes> answer) {
-        self->renewed(std::move(answer), asked);
-      });
+  const CallId call = remote.getattr(file_->handle(), node->ref(),
+                                     [self = shared_from_this(), asked](Result<Attributes> answer) {
+                                       self->renewed(std::move(answer), asked);
+                                     });
   slot_->bind(step, [&remote, call] { remote.cancel(call); });
 }
 
@@ -78,8 +80,8 @@ void ReadCall::renewed(Result<Attributes> answer, TimePoint asked) {
     return finish(fail(std::move(answer).error()));
   if (!is_plausible(*answer))
     return finish(fail(ErrorCode::kProtocol, "impossible attributes"));
-  const Change change = files_.parts_.table.observe(file_->nodeid(), *answer, asked,
-                                                    SteadyClock::instance().now());
+  const Change change =
+      files_.parts_.table.observe(file_->nodeid(), *answer, asked, SteadyClock::instance().now());
   if (change == Change::kSuperseded || change == Change::kOther)
     return finish(fail(ErrorCode::kStale, "the file has changed"));
   if (change == Change::kInPlace)

@@ -1,10 +1,10 @@
 #pragma once
 
+#include "fs/files.h"
+
 #include <atomic>
 #include <memory>
 #include <vector>
-
-#include "fs/files.h"
 
 namespace slipway {
 

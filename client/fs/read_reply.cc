@@ -1,9 +1,9 @@
 #include "fs/read_reply.h"
 
+#include "base/unique_fd.h"
+
 #include <algorithm>
 #include <array>
-
-#include "base/unique_fd.h"
 
 namespace slipway {
 namespace {
@@ -27,7 +27,8 @@ bool is_one_run_of_a_file(const std::vector<Piece>& pieces) noexcept {
 Result<ReadReplyPlan> plan_read_reply(const Content& content) {
   ReadReplyPlan plan;
   const auto& pieces = content.pieces;
-  if (content.range.length >= kSpliceMin && is_one_run_of_a_file(pieces)) {
+  if (content.range.length >= kSpliceMin && content.range.length <= kSpliceMax &&
+      is_one_run_of_a_file(pieces)) {
     plan.fd = pieces.front().fd;
     plan.offset = content.range.offset;
     plan.length = content.range.length;

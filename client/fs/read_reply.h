@@ -1,19 +1,20 @@
 #pragma once
 
-#include <sys/uio.h>
-
-#include <cstdint>
-#include <vector>
-
 #include "base/bytes.h"
 #include "base/result.h"
 #include "fs/content.h"
 
+#include <cstdint>
+#include <sys/uio.h>
+#include <vector>
+
 namespace slipway {
 
-/// From here on a reply that lies in the cache file as one run is spliced: below, a copy is cheaper
-/// than setting up the pipe. Bytes.
-inline constexpr std::uint64_t kSpliceMin = 32 * 1024;
+/// Replies of such lengths (bytes) are spliced when they are one run of the cache file. Below, a
+/// copy costs less than filling a pipe. Above, the reply and its header do not fit into a pipe of
+/// /proc/sys/fs/pipe-max-size, and libfuse falls back to a slower copy than ours.
+inline constexpr std::uint64_t kSpliceMin = 128 * 1024;
+inline constexpr std::uint64_t kSpliceMax = 512 * 1024;
 
 /// How a read is answered: from one run of a descriptor, or from memory. Views into the content.
 struct ReadReplyPlan {

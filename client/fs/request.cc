@@ -6,7 +6,9 @@
 namespace slipway {
 
 Request::Request(RequestTable& table, fuse_req_t request)
-    : table_(table), request_(request), thread_(fuse_req_ctx(request)->pid),
+    : table_(table),
+      request_(request),
+      thread_(fuse_req_ctx(request)->pid),
       slot_(std::make_shared<CancelSlot>()) {}
 
 void Request::finish(Reply reply) noexcept {

@@ -1,17 +1,16 @@
 #pragma once
 
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 12)
-#include <fuse_lowlevel.h>
+#include "base/error.h"
+#include "fs/cancel_slot.h"
+#include "fs/request_table.h"
 
-#include <sys/types.h>
+#include <fuse_lowlevel.h>
 
 #include <atomic>
 #include <functional>
 #include <memory>
-
-#include "base/error.h"
-#include "fs/cancel_slot.h"
-#include "fs/request_table.h"
+#include <sys/types.h>
 
 namespace slipway {
 

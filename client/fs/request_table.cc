@@ -1,11 +1,11 @@
 #include "fs/request_table.h"
 
+#include "fs/request.h"
+#include "fs/thread_fate.h"
+
 #include <algorithm>
 #include <chrono>
 #include <map>
-
-#include "fs/request.h"
-#include "fs/thread_fate.h"
 
 namespace slipway {
 namespace {

@@ -1,13 +1,13 @@
 #pragma once
 
+#include "base/clock.h"
+
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
 #include <vector>
-
-#include "base/clock.h"
 
 namespace slipway {
 

@@ -1,14 +1,13 @@
 #include "fs/run_program.h"
 
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "base/unique_fd.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-
-#include "base/unique_fd.h"
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace slipway {
 namespace {
@@ -46,8 +45,8 @@ std::string read_all(int fd) {
 
 }  // namespace
 
-Result<ProgramEnd> run_program(const std::vector<std::string>& command,
-                               const std::string& variable, int passed) {
+Result<ProgramEnd> run_program(const std::vector<std::string>& command, const std::string& variable,
+                               int passed) {
   int pipe_ends[2];
   if (::pipe2(pipe_ends, O_CLOEXEC) != 0)
     return fail_errno(errno, "pipe");

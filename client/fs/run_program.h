@@ -1,9 +1,9 @@
 #pragma once
 
+#include "base/result.h"
+
 #include <string>
 #include <vector>
-
-#include "base/result.h"
 
 namespace slipway {
 
@@ -15,7 +15,7 @@ struct ProgramEnd {
 /// Runs a program found in PATH or /bin, /usr/bin, /sbin and waits for it. When `variable` is not
 /// "", descriptor `passed` stays open in it and the variable holds its number. kNotSupported when
 /// there is no such program. For processes without secrets and with one thread.
-Result<ProgramEnd> run_program(const std::vector<std::string>& command,
-                               const std::string& variable, int passed);
+Result<ProgramEnd> run_program(const std::vector<std::string>& command, const std::string& variable,
+                               int passed);
 
 }  // namespace slipway

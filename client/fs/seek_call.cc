@@ -17,10 +17,15 @@ bool is_hole(const Piece& piece) noexcept {
 
 }  // namespace
 
-SeekCall::SeekCall(Files& files, std::shared_ptr<OpenFile> file, std::uint64_t offset,
-                   SeekFor what, Done<std::uint64_t> done, Files::Slot slot)
-    : files_(files), file_(std::move(file)), image_(files.current_image(*file_)), what_(what),
-      done_(std::move(done)), slot_(std::move(slot)), range_{offset, kFirstStep} {}
+SeekCall::SeekCall(Files& files, std::shared_ptr<OpenFile> file, std::uint64_t offset, SeekFor what,
+                   Done<std::uint64_t> done, Files::Slot slot)
+    : files_(files),
+      file_(std::move(file)),
+      image_(files.current_image(*file_)),
+      what_(what),
+      done_(std::move(done)),
+      slot_(std::move(slot)),
+      range_{offset, kFirstStep} {}
 
 void SeekCall::start() {
   if (range_.offset >= image_->version.size)
@@ -67,9 +72,9 @@ bool SeekCall::go_on() {
     answer(fail(content.error()));
     return false;
   }
-  const auto found = std::find_if(
-      content->pieces.begin(), content->pieces.end(),
-      [&](const Piece& piece) { return is_hole(piece) == (what_ == SeekFor::kHole); });
+  const auto found =
+      std::find_if(content->pieces.begin(), content->pieces.end(),
+                   [&](const Piece& piece) { return is_hole(piece) == (what_ == SeekFor::kHole); });
   if (found != content->pieces.end()) {
     answer(found->range.offset);
     return false;
@@ -86,6 +91,8 @@ bool SeekCall::go_on() {
   return true;
 }
 
-void SeekCall::answer(Result<std::uint64_t> result) { done_(std::move(result)); }
+void SeekCall::answer(Result<std::uint64_t> result) {
+  done_(std::move(result));
+}
 
 }  // namespace slipway

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <sys/stat.h>
-
 #include "fs/file_system.h"
 #include "wire/messages.h"
+
+#include <sys/stat.h>
 
 namespace slipway {
 

@@ -1,12 +1,12 @@
 #include "fs/thread_fate.h"
 
+#include "base/unique_fd.h"
+
 #include <fmt/format.h>
 
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-
-#include "base/unique_fd.h"
 
 namespace slipway {
 namespace {

@@ -6,7 +6,9 @@ namespace slipway {
 
 Worker::Worker() : thread_([this] { run(); }) {}
 
-Worker::~Worker() { stop(); }
+Worker::~Worker() {
+  stop();
+}
 
 void Worker::post(std::function<void()> job) {
   {

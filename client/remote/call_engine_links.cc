@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "remote/call_engine.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace slipway {
@@ -34,10 +35,11 @@ bool CallEngine::attach(const std::shared_ptr<Link>& link) {
     const TimePoint now = SteadyClock::instance().now();
     link->up_since = now;
     links_.add(link);
-    wake_timer_by(now + tuning_.slow_after / 2);
+    wake_timer_by(now + std::min(tuning_.slow_after / 2, tuning_.connection_age));
     ping(*link, now);  // the first measurement of the round trip
     pump(now);
   }
+  log_info("connection {} to {} is up", link->name().number, link->channel().peer());
   on_change_();
   return true;
 }
@@ -45,6 +47,8 @@ bool CallEngine::attach(const std::shared_ptr<Link>& link) {
 void CallEngine::run(const std::shared_ptr<Link>& link) {
   const Error why =
       link->run([this, &link](Bytes frame) { return on_frame(*link, std::move(frame)); });
+  log_info("connection {} to {} has ended: {}", link->name().number, link->channel().peer(),
+           why.message);
   detach(*link, why);
   on_change_();
 }

@@ -181,8 +181,8 @@ CallId RemoteSessionImpl::read(std::vector<ReadExtent> extents, Priority priorit
   }
   assert(call->bytes <= kReadBytesMax);
   call->answer = std::make_unique<ReadAnswer>(extents, std::move(sink));
-  call->frame =
-      make_request(MessageType::kRead, id, priority, ReadRequest{true, std::move(extents)});
+  call->frame = make_request(MessageType::kRead, id, priority,
+                             ReadRequest{options_.accept_zstd, std::move(extents)});
   engine_.submit(std::move(call));
   return id;
 }

@@ -137,6 +137,8 @@ std::string SessionKeeper::reason(LinkState state, const CallEngine::Census& cen
     return "";
   if (options_.transport == RemoteOptions::Transport::kSshOnly)
     return "TCP connections are switched off (transport=ssh)";
+  if (options_.identity.connections == 0)
+    return "TCP connections are switched off (connections=0)";
   const Dialer::View view = dialer_->view();
   return view.has_target ? view.why : "the server offers no TCP port";
 }

@@ -38,7 +38,8 @@ void LineTail::end_line(std::vector<std::string>& completed) {
     lines_.push_back(escape(current_));
     if (lines_.size() > kLinesKept)
       lines_.pop_front();
-    completed.push_back(lines_.back());
+    if (shown_ <= kLinesShown)
+      completed.push_back(shown_++ < kLinesShown ? lines_.back() : "(further lines are not shown)");
   }
   current_.clear();
 }

@@ -10,9 +10,13 @@
 namespace slipway {
 
 /// Cuts a stream of text (a remote's standard error) into lines and keeps the last ones for error
-/// messages. Bounded whatever comes. Not thread-safe.
+/// messages. Bounded whatever comes, also in how many lines it hands on to be shown or logged: a
+/// remote must not be able to fill a log. Not thread-safe.
 class LineTail {
  public:
+  /// Lines that are handed on in all; then one that says so, and no more.
+  static constexpr std::size_t kLinesShown = 256;
+
   /// Returns the lines that these bytes completed, escaped, without blank ones.
   std::vector<std::string> add(ByteView bytes);
 
@@ -33,6 +37,7 @@ class LineTail {
 
   std::string current_;
   std::deque<std::string> lines_;
+  std::size_t shown_ = 0;  ///< stops above kLinesShown
 };
 
 }  // namespace slipway

@@ -113,7 +113,7 @@ class SshPump::Loop {
     process_session();
     bool progress = move_to_local();
     progress = move_to_remote() || progress;
-    read_errors();
+    progress = read_errors() || progress;
     if (ssh_is_connected(session()) == 0)
       end_with(link_->last_error());
     else if (ssh_channel_is_closed(channel_) != 0 && to_local_.empty() && !progress)
@@ -190,11 +190,16 @@ class SshPump::Loop {
     return progress;
   }
 
-  void read_errors() {
+  /// True when there may be more: a server that never stops writing must not keep us from the rest.
+  bool read_errors() {
     std::array<std::byte, 4096> buffer;
-    int got = 0;
-    while ((got = ssh_channel_read_nonblocking(channel_, buffer.data(), buffer.size(), 1)) > 0)
+    for (int i = 0; i < kReadsPerTurn; ++i) {
+      const int got = ssh_channel_read_nonblocking(channel_, buffer.data(), buffer.size(), 1);
+      if (got <= 0)
+        return false;
       show(errors_.add(ByteView(buffer).first(static_cast<std::size_t>(got))));
+    }
+    return true;
   }
 
   void show(const std::vector<std::string>& lines) const {

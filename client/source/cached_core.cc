@@ -158,10 +158,17 @@ void CachedCore::on_pieces(const std::shared_ptr<Fetch>& fetch, std::span<const 
       bytes;
   FlightTable::Landing landing = flights_.land(*fetch, pieces);
   counters_.duplicate_bytes += landing.duplicate_bytes;
-  for (FlightTable::Share& share : landing.shares)
-    deliver(*share.read, std::move(share.pieces));
+  // A prefetch is done when the cache has its content: so a reader that runs ahead of the cache's
+  // disk is slowed by it, instead of filling the store queue and fetching again what did not fit.
+  std::vector<FlightTable::Share> when_stored;
+  for (FlightTable::Share& share : landing.shares) {
+    if (share.read->priority == Priority::kPrefetch && landing.arrival != nullptr)
+      when_stored.push_back(std::move(share));
+    else
+      deliver(*share.read, std::move(share.pieces));
+  }
   if (landing.arrival != nullptr)
-    store(fetch, landing.arrival);
+    store(fetch, landing.arrival, std::move(when_stored));
 }
 
 void CachedCore::on_end(Fetch& fetch, const Status& status) {
@@ -202,20 +209,33 @@ void CachedCore::cancel(ReadId id) {
     fail(read, Error{ErrorCode::kCancelled, "the read was cancelled"});
 }
 
+void CachedCore::deliver_all(std::vector<FlightTable::Share> shares) {
+  for (FlightTable::Share& share : shares)
+    deliver(*share.read, std::move(share.pieces));
+}
+
 void CachedCore::store(const std::shared_ptr<const Fetch>& fetch,
-                       const std::shared_ptr<const Arrival>& arrival) {
+                       const std::shared_ptr<const Arrival>& arrival,
+                       std::vector<FlightTable::Share> when_stored) {
+  // Owners: the cache's queue, and this call until it knows whether the queue took it.
+  const auto waiting =
+      std::make_shared<std::vector<FlightTable::Share>>(std::move(when_stored));
   std::vector<StoreRun> runs;
   runs.reserve(arrival->pieces.size());
   for (const Piece& piece : arrival->pieces)
     runs.push_back(store_run(piece));
   const bool queued = cache_.store(
       fetch->image->cached, std::move(runs),
-      [core = shared_from_this(), fetch, arrival] { core->after_store(*fetch, arrival); });
+      [core = shared_from_this(), fetch, arrival, waiting] {
+        core->after_store(*fetch, arrival);
+        core->deliver_all(std::move(*waiting));
+      });
   if (queued)
     return;
   for (const Piece& piece : arrival->pieces)
     counters_.not_stored_bytes += piece.range.length;
   settle_or_hold(*fetch, arrival);
+  deliver_all(std::move(*waiting));
 }
 
 void CachedCore::after_store(const Fetch& fetch, const std::shared_ptr<const Arrival>& arrival) {

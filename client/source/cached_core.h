@@ -54,8 +54,10 @@ class CachedCore : public std::enable_shared_from_this<CachedCore> {
   void start(const std::shared_ptr<Fetch>& fetch);
   void deliver(CachedRead& read, std::vector<Piece> pieces);
   void fail(const std::shared_ptr<CachedRead>& read, const Error& error);
+  void deliver_all(std::vector<FlightTable::Share> shares);
   void store(const std::shared_ptr<const Fetch>& fetch,
-             const std::shared_ptr<const Arrival>& arrival);
+             const std::shared_ptr<const Arrival>& arrival,
+             std::vector<FlightTable::Share> when_stored);
   void after_store(const Fetch& fetch, const std::shared_ptr<const Arrival>& arrival);
   void settle_or_hold(const Fetch& fetch, const std::shared_ptr<const Arrival>& arrival);
   void settle(const std::vector<HeldArrivals::Item>& items);

@@ -34,9 +34,10 @@ struct CachedSourceOptions {
 /// share one fetch; what arrived is delivered first, then queued for storing, and stays readable in
 /// memory until it is stored. Images without a CachedFile pass through.
 ///
-/// A read at Priority::kPrefetch brings its ranges into the cache: its sink gets on_done only, no
-/// pieces, also when everything was there. What the cache does not take of it is held in memory, up
-/// to 32 MiB. For an image without CachedFile it does nothing.
+/// A read at Priority::kPrefetch brings its ranges into the cache: its sink gets no pieces, and
+/// on_done once the cache has stored or refused them, so that who reads ahead is slowed to the speed
+/// of the cache's disk. What the cache does not take is held in memory, up to 32 MiB. For an image
+/// without CachedFile it does nothing.
 ///
 /// `next` must deliver whole units when it is asked for whole units, as kBytes, kZero or kHole. An
 /// error of `next` fails the reads that waited for that fetch and leaves nothing behind. `cache`,

@@ -39,6 +39,15 @@ PieceKind kind_of(SegmentKind kind) {
   return PieceKind::kBytes;
 }
 
+/// What the server says of a file. The words for a side's own end of the wire are not its to use:
+/// whoever waits would take them for the mount's end, or for its own doing.
+ErrorCode reported_code(std::uint32_t status) {
+  const ErrorCode code = error_code_from_wire(status);
+  const bool is_ours = code == ErrorCode::kDisconnected || code == ErrorCode::kCancelled ||
+                       code == ErrorCode::kProtocol || code == ErrorCode::kCorrupt;
+  return is_ours ? ErrorCode::kIo : code;
+}
+
 std::uint64_t units_in(std::uint64_t bytes) {
   return round_up(bytes, kUnitSize) / kUnitSize;
 }
@@ -89,7 +98,7 @@ Status ReplyDecoder::check_file(const ReadFile& file) const {
   if (file.handle != image_->handle)
     return fail(ErrorCode::kProtocol, "a read's answer is about another file");
   if (file.status != 0)
-    return fail(error_code_from_wire(file.status), "the server could not read the file");
+    return fail(reported_code(file.status), "the server could not read the file");
   if (!same_content(file.version, image_->version))
     return fail(ErrorCode::kStale, "the file was changed on the server while it was open");
   return {};

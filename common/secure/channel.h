@@ -72,7 +72,8 @@ Result<std::unique_ptr<Channel>> connect_secure(std::unique_ptr<Transport> trans
                                                 const RekeyPolicy& rekey = {});
 
 /// The server's side: first the preamble is read and judged (session, number, redial) by the
-/// caller, then the handshake. At most kUnauthenticatedBytesMax are kept until it verified.
+/// caller, then the handshake. At most kUnauthenticatedBytesMax are kept of a peer, its opening and
+/// its first record together, until that record has verified; a longer first record is kProtocol.
 Result<Preamble> read_preamble(Transport& transport, TimePoint deadline);
 Result<std::unique_ptr<Channel>> accept_secure(std::unique_ptr<Transport> transport,
                                                const Preamble& preamble,

@@ -10,17 +10,25 @@
 namespace slipway {
 namespace {
 
-static_assert(Preamble::kSize + kHandshakeMessageSize <= kUnauthenticatedBytesMax);
+// What a header may announce, tag included.
+constexpr std::size_t kRecordMax = kFrameMax + kTagSize;
+
+// The same for the first record that a server takes: an opening can be a recorded one, so until a
+// record has verified nobody makes us take much memory. A client starts with a ping.
+constexpr std::size_t kFirstRecordMax =
+    kUnauthenticatedBytesMax - Preamble::kSize - kHandshakeMessageSize - kRecordHeaderSize;
+static_assert(kFirstRecordMax >= 1024 && kFirstRecordMax < kUnauthenticatedBytesMax);
 
 using HandshakeMessage = std::array<std::byte, kHandshakeMessageSize>;
 
 class SecureChannel final : public StreamChannel {
  public:
   SecureChannel(std::unique_ptr<Transport> transport, HandshakeState::Keys keys,
-                const RekeyPolicy& rekey)
+                const RekeyPolicy& rekey, std::size_t first_record_max)
       : StreamChannel(std::move(transport)),
         sealer_(std::move(keys.send), rekey),
-        opener_(std::move(keys.receive), rekey) {}
+        opener_(std::move(keys.receive), rekey),
+        record_max_(first_record_max) {}
 
   std::size_t frame_max() const noexcept override { return kFrameMax; }
 
@@ -37,15 +45,20 @@ class SecureChannel final : public StreamChannel {
     RecordOpener::HeaderBytes header_bytes;
     SLIPWAY_TRY(transport().read_exact(header_bytes));
     SLIPWAY_TRY_ASSIGN(const RecordHeader header, RecordOpener::check_header(header_bytes));
+    if (header.length > record_max_)
+      return fail(ErrorCode::kProtocol, "a first record of {} bytes; {} are allowed", header.length,
+                  record_max_);
     Record record{header.kind, Bytes(header.length)};
     SLIPWAY_TRY(transport().read_exact(record.content));
     SLIPWAY_TRY(opener_.open(header_bytes, header.kind, record.content));
+    record_max_ = kRecordMax;
     count_received(kRecordHeaderSize + header.length);
     return record;
   }
 
   RecordSealer sealer_;
   RecordOpener opener_;
+  std::size_t record_max_;  // of the next record; the receiver's
 };
 
 Status check_suite(const SessionTicket& ticket) {
@@ -74,7 +87,8 @@ Result<std::unique_ptr<Channel>> connect_secure(std::unique_ptr<Transport> trans
   SLIPWAY_TRY(transport->write_all(parts, deadline));
   SLIPWAY_TRY_ASSIGN(const HandshakeMessage second, read_handshake_message(*transport, deadline));
   SLIPWAY_TRY(handshake.read_message(second));
-  return std::make_unique<SecureChannel>(std::move(transport), handshake.split(), rekey);
+  return std::make_unique<SecureChannel>(std::move(transport), handshake.split(), rekey,
+                                         kRecordMax);
 }
 
 Result<Preamble> read_preamble(Transport& transport, TimePoint deadline) {
@@ -97,7 +111,8 @@ Result<std::unique_ptr<Channel>> accept_secure(std::unique_ptr<Transport> transp
   SLIPWAY_TRY_ASSIGN(const Bytes second, handshake.write_message({}));
   const std::array<ByteView, 1> parts{second};
   SLIPWAY_TRY(transport->write_all(parts, deadline));
-  return std::make_unique<SecureChannel>(std::move(transport), handshake.split(), rekey);
+  return std::make_unique<SecureChannel>(std::move(transport), handshake.split(), rekey,
+                                         kFirstRecordMax);
 }
 
 }  // namespace slipway

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <cassert>
+#include <net/if.h>
 
 namespace slipway {
 namespace {
@@ -62,6 +63,13 @@ CipherSuite get_suite(WireReader& from) noexcept {
   return static_cast<CipherSuite>(number);
 }
 
+/// The name or number of a network interface. It reaches logs and the resolver: nothing but what
+/// can be printed.
+bool is_interface(std::string_view text) noexcept {
+  return is_valid_name(text) && text.size() < IF_NAMESIZE &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+}
+
 /// An IPv4 or IPv6 address, the latter with an interface behind '%' if need be. Not a name, with
 /// which a server would make its client ask a resolver.
 bool is_numeric_address(const std::string& text) {
@@ -72,7 +80,7 @@ bool is_numeric_address(const std::string& text) {
     return ::inet_pton(AF_INET, address.c_str(), &ignored) == 1 ||
            ::inet_pton(AF_INET6, address.c_str(), &ignored) == 1;
   const std::string_view interface = std::string_view(text).substr(percent + 1);
-  return is_valid_name(interface) && ::inet_pton(AF_INET6, address.c_str(), &ignored) == 1;
+  return is_interface(interface) && ::inet_pton(AF_INET6, address.c_str(), &ignored) == 1;
 }
 
 std::vector<std::string> get_addresses(WireReader& from) {

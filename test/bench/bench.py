@@ -197,7 +197,7 @@ def warm():
         m = Mount(f"local:{d}/export", d, options)
         with m:
             read_all(m.path / "disk")
-            wait_for(lambda: m.status()["cache"]["stored_bytes"] >= size, "the cache to be full")
+            wait_for(lambda: m.status()["cache"]["stored_bytes"] >= size, "the cache to be full", timeout=120)
         mirror = subprocess.Popen([example, "-f", "-o", f"source={d}/export", d / "mirror"])
         try:
             wait_for(lambda: os.path.ismount(d / "mirror"), "the mirror")

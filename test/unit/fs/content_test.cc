@@ -1,15 +1,16 @@
-#include <fcntl.h>
-#include <unistd.h>
+#include "fs/content.h"
 
 #include "base/unique_fd.h"
 #include "fs/cancel_slot.h"
 #include "fs/contained_link.h"
-#include "fs/content.h"
 #include "fs/read_reply.h"
 #include "fs/thread_fate.h"
 #include "fs/worker.h"
 #include "support/catch.h"
 #include "support/temp_dir.h"
+
+#include <fcntl.h>
+#include <unistd.h>
 
 using namespace slipway;
 
@@ -55,13 +56,13 @@ TEST_CASE("a long run of one file is spliced, anything else is put together in o
   const std::string stored(200'000, 's');
   REQUIRE(pwrite_full(file.get(), as_bytes(stored), 0));
 
-  Content content{{0, 100'000},
+  Content content{{0, 160'000},
                   {piece(PieceKind::kFile, 0, 40'000, file.get()),
-                   piece(PieceKind::kFile, 40'000, 60'000, file.get())}};
+                   piece(PieceKind::kFile, 40'000, 120'000, file.get())}};
   auto plan = plan_read_reply(content).value();
   CHECK(plan.fd == file.get());
   CHECK(plan.offset == 0);
-  CHECK(plan.length == 100'000);
+  CHECK(plan.length == 160'000);
 
   const std::string network(1000, 'n');
   Piece bytes = piece(PieceKind::kBytes, 0, 1000);

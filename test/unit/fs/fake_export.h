@@ -1,5 +1,10 @@
 #pragma once
 
+#include "base/unique_fd.h"
+#include "cache/block_cache.h"
+#include "remote/remote_session.h"
+#include "source/cached_source.h"
+
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -11,11 +16,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-
-#include "base/unique_fd.h"
-#include "cache/block_cache.h"
-#include "remote/remote_session.h"
-#include "source/cached_source.h"
 
 namespace slipway {
 
@@ -56,7 +56,7 @@ class FakeNetwork {
 /// A file of the fake export: what an inode is.
 struct FakeFile {
   Attributes attributes;
-  std::string content;  ///< or a link's target
+  std::string content;            ///< or a link's target
   std::set<std::uint64_t> holes;  ///< units that were never written
 };
 
@@ -190,8 +190,9 @@ class FakeCache final : public BlockCache {
     return open;
   }
 
-  bool store(std::shared_ptr<CachedFile>, std::vector<StoreRun>,
-             std::function<void()>) override { return false; }
+  bool store(std::shared_ptr<CachedFile>, std::vector<StoreRun>, std::function<void()>) override {
+    return false;
+  }
 
   std::array<std::byte, 16> client_id() const noexcept override { return {}; }
 

@@ -1,4 +1,5 @@
 #include "fs/inode_table.h"
+
 #include "support/catch.h"
 
 using namespace slipway;
@@ -7,7 +8,9 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
-TimePoint at(int second) { return TimePoint(std::chrono::seconds(second)); }
+TimePoint at(int second) {
+  return TimePoint(std::chrono::seconds(second));
+}
 
 Attributes attributes(std::uint64_t inode, FileType type, std::uint64_t size, int mtime = 1) {
   Attributes a;

@@ -1,12 +1,11 @@
-#include <fcntl.h>
-#include <sys/mount.h>
-#include <unistd.h>
-
-#include <fstream>
-
 #include "fs/fuse_launcher.h"
 #include "support/catch.h"
 #include "support/temp_dir.h"
+
+#include <fcntl.h>
+#include <fstream>
+#include <sys/mount.h>
+#include <unistd.h>
 
 using namespace slipway;
 

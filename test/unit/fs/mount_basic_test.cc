@@ -1,9 +1,8 @@
-#include <sys/file.h>
-
-#include <filesystem>
-
 #include "mounted.h"
 #include "support/catch.h"
+
+#include <filesystem>
+#include <sys/file.h>
 
 using namespace slipway;
 
@@ -42,8 +41,7 @@ TEST_CASE("a file reads as it is on the server, at any size and offset, up to it
     for (const std::size_t offset :
          {0UL, 1UL, 16383UL, 1UL << 20, content.size() - 1, content.size(), content.size() + 5}) {
       CAPTURE(size, offset);
-      const std::string expected =
-          offset >= content.size() ? "" : content.substr(offset, size);
+      const std::string expected = offset >= content.size() ? "" : content.substr(offset, size);
       CHECK(difference(read_at(fd.get(), size, static_cast<off_t>(offset)), expected) == "");
     }
   }

@@ -1,8 +1,8 @@
-#include <sys/mman.h>
-#include <sys/wait.h>
-
 #include "mounted.h"
 #include "support/catch.h"
+
+#include <sys/mman.h>
+#include <sys/wait.h>
 
 using namespace slipway;
 
@@ -18,7 +18,9 @@ FileSystemOptions always_asking() {
   return options;
 }
 
-void drop_pages(int fd) { ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); }
+void drop_pages(int fd) {
+  ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
 
 }  // namespace
 
@@ -114,7 +116,8 @@ TEST_CASE("an open sees a small file's new size and content, although the kernel
   Mounted mount(options);
   mount.tree.add("log", FileType::kRegular, "1");
   for (int i = 0; i < 50; ++i) {
-    const std::string content(static_cast<std::size_t>(1 + (i * 37) % 100), static_cast<char>('a' + i % 26));
+    const std::string content(static_cast<std::size_t>(1 + (i * 37) % 100),
+                              static_cast<char>('a' + i % 26));
     mount.tree.rewrite("log", content);
     CHECK(read_all(mount / "log") == content);
   }

@@ -1,9 +1,8 @@
-#include <sys/mman.h>
-
-#include <cstring>
-
 #include "mounted.h"
 #include "support/catch.h"
+
+#include <cstring>
+#include <sys/mman.h>
 
 using namespace slipway;
 

@@ -1,12 +1,12 @@
-#include <dirent.h>
-#include <sys/statvfs.h>
-#include <sys/xattr.h>
-
-#include <climits>
-#include <set>
-
 #include "mounted.h"
 #include "support/catch.h"
+
+#include <climits>
+
+#include <dirent.h>
+#include <set>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 using namespace slipway;
 
@@ -34,7 +34,8 @@ std::multiset<std::string> list(const std::string& path) {
 std::string readlink_of(const std::string& path) {
   char target[PATH_MAX];
   const ssize_t n = ::readlink(path.c_str(), target, sizeof target);
-  return n < 0 ? "errno " + std::to_string(errno) : std::string(target, static_cast<std::size_t>(n));
+  return n < 0 ? "errno " + std::to_string(errno)
+               : std::string(target, static_cast<std::size_t>(n));
 }
 
 }  // namespace

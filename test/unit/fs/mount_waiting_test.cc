@@ -1,13 +1,12 @@
+#include "mounted.h"
+#include "support/catch.h"
+
+#include <chrono>
 #include <dirent.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-
-#include <chrono>
 #include <vector>
-
-#include "mounted.h"
-#include "support/catch.h"
 
 using namespace slipway;
 

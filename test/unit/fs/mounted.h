@@ -1,22 +1,21 @@
 #pragma once
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <future>
-#include <memory>
-#include <stdexcept>
-#include <string>
-#include <thread>
-#include <utility>
-
 #include "base/unique_fd.h"
 #include "fake_export.h"
 #include "fs/file_system.h"
 #include "fs/fuse_launcher.h"
 #include "support/temp_dir.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <future>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <sys/stat.h>
+#include <thread>
+#include <unistd.h>
+#include <utility>
 
 namespace slipway {
 
@@ -43,8 +42,8 @@ class Mounted {
   /// What run() returned. The fs object stays, for its stats.
   int unmount() {
     network.restore();
-    if (!launcher_->unmount(directory_.path(), false))
-      [[maybe_unused]] const auto detached = launcher_->unmount(directory_.path(), true);
+    if (!launcher_->unmount(directory_.path(), false)) [[maybe_unused]]
+      const auto detached = launcher_->unmount(directory_.path(), true);
     if (serving_.joinable())
       serving_.join();
     return result_;
@@ -73,7 +72,9 @@ class Mounted {
 };
 
 /// 0, or the errno of a call that failed.
-inline int errno_of(long result) { return result < 0 ? errno : 0; }
+inline int errno_of(long result) {
+  return result < 0 ? errno : 0;
+}
 
 inline UniqueFd open_file(const std::string& path, int flags = O_RDONLY) {
   return UniqueFd(::open(path.c_str(), flags | O_CLOEXEC));
@@ -102,7 +103,8 @@ inline std::string read_all(const std::string& path, std::size_t size_max = 64 <
   }
 }
 
-/// Where two contents differ, in few words: "" when they do not. (A failed CHECK prints what it has.)
+/// Where two contents differ, in few words: "" when they do not. (A failed CHECK prints what it
+/// has.)
 inline std::string difference(const std::string& got, const std::string& expected) {
   if (got == expected)
     return "";

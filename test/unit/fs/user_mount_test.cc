@@ -1,12 +1,11 @@
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <fstream>
-#include <string>
-
 #include "fs/fuse_mount.h"
 #include "support/catch.h"
 #include "support/temp_dir.h"
+
+#include <fstream>
+#include <string>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace slipway;
 

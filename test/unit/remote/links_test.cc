@@ -163,6 +163,38 @@ TEST_CASE("200 reads that wait on a connection that dies finish on another") {
   }
 }
 
+TEST_CASE("while connections die all the time, readers get every byte right") {
+  FakeServer server;
+  server.serve({{"a", fake_file(1, 64 * kUnitSize)}});
+  const auto session = start_on(server, 3);
+  const std::uint64_t handle = open_served(*session, "a");
+  wait_for_tcp(*session, server, 3);
+  server.cut(0);
+  std::atomic<std::size_t> bad{0};
+  std::atomic<unsigned> reading{4};
+  std::vector<std::thread> readers;
+  for (unsigned reader = 0; reader < 4; ++reader) {
+    readers.emplace_back([&, reader] {
+      for (std::uint64_t i = 0; i < 60; ++i) {
+        const std::uint64_t first = (i * 7 + reader) % 60;
+        const auto sink = std::make_shared<CollectingSink>();
+        session->read({{handle, first * kUnitSize, 4 * kUnitSize}},
+                      i % 2 == 0 ? Priority::kDemand : Priority::kPrefetch, sink);
+        bad += !sink->wait() || sink->wrong() != 0 || sink->bytes() < 4 * kUnitSize ? 1U : 0U;
+      }
+      --reading;
+    });
+  }
+  for (unsigned victim = 0; reading != 0; ++victim) {
+    server.cut(victim % 3 + 1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  for (auto& reader : readers)
+    reader.join();
+  CHECK(bad == 0);
+  CHECK(session->status().sessions == 1);
+}
+
 TEST_CASE("an answer that was half there is asked for again as a whole") {
   FakeServer server;
   const auto session = start_on(server, 2);

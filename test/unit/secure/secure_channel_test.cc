@@ -61,8 +61,39 @@ TEST_CASE("a frame of the largest size passes") {
     SecurePair pair = make_secure_pair(make_ticket(suite));
     const Bytes frame = pattern(kFrameMax);
     REQUIRE(pair.client->frame_max() == kFrameMax);
+    REQUIRE(send_bytes(*pair.server, frame));  // to the client as its first one
+    CHECK(pair.client->receive().value() == frame);
+    REQUIRE(send_text(*pair.client, "ping"));
+    REQUIRE(receive_text(*pair.server) == "ping");
     REQUIRE(send_bytes(*pair.client, frame));
     CHECK(pair.server->receive().value() == frame);
+  }
+}
+
+TEST_CASE("of a peer that has not proved itself no more is read than is kept of strangers") {
+  constexpr std::size_t kOpening = Preamble::kSize + 48;
+  constexpr std::size_t kContentMax =
+      kUnauthenticatedBytesMax - kOpening - kRecordHeaderSize - kTagSize;
+  SecurePair pair = make_secure_pair(make_ticket(CipherSuite::kChaCha20Poly1305));
+  SECTION("a longer first record is refused by its header") {
+    const auto length =
+        static_cast<std::uint32_t>(GENERATE(kContentMax + kTagSize + 1, kFrameMax + kTagSize));
+    pair.to_server->deliver(record_bytes(length, RecordKind::kFrame, 0));
+    pair.to_server->end();  // what waited for the rest would be disconnected
+    CHECK(receive_text(*pair.server) == "<protocol>");
+  }
+  SECTION("an honest first record of that size passes, and any size behind it") {
+    const Bytes first = pattern(kContentMax);
+    REQUIRE(send_bytes(*pair.client, first));
+    CHECK(pair.server->receive().value() == first);
+    const Bytes second = pattern(kFrameMax);
+    REQUIRE(send_bytes(*pair.client, second));
+    CHECK(pair.server->receive().value() == second);
+  }
+  SECTION("a first record that does not verify lifts nothing") {
+    pair.to_server->deliver(record_bytes(kTagSize, RecordKind::kFrame, kTagSize));
+    CHECK(receive_text(*pair.server) == "<protocol>");
+    CHECK(receive_text(*pair.server) == "<disconnected>");
   }
 }
 

@@ -395,6 +395,32 @@ TEST_CASE("space is told in units of 4096 bytes") {
   CHECK(reply.name_max == 255);
 }
 
+TEST_CASE("what a file system claims of itself is brought into the protocol's bounds") {
+  const auto is_accepted = [](const StatfsReply& reply) {
+    Bytes body;
+    encode(body, reply);
+    return decode_statfs_reply(body).has_value();
+  };
+  struct statfs info {};
+
+  SECTION("names: vfat says 1530, some say nothing") {
+    info.f_namelen = GENERATE(1530, 0, -1, 256);
+    CHECK(statfs_reply_of(info).name_max == 255);
+  }
+  SECTION("a shorter limit is told") {
+    info.f_namelen = 143;
+    CHECK(statfs_reply_of(info).name_max == 143);
+  }
+  SECTION("space without end") {
+    info.f_blocks = info.f_bfree = info.f_bavail = ~std::uint64_t{0};
+    info.f_frsize = GENERATE(1 << 30, 4096, 0);
+    info.f_bsize = GENERATE(512, 0, -1);
+    info.f_namelen = 255;
+    CHECK(statfs_reply_of(info).blocks == (std::uint64_t{1} << 52) - 1);
+  }
+  CHECK(is_accepted(statfs_reply_of(info)));
+}
+
 TEST_CASE("inode numbers of different file systems differ") {
   CHECK(inode_number_of({0, 12}) == 12);
   CHECK(inode_number_of({1, 12}) == (std::uint64_t{1} << 48 | 12));

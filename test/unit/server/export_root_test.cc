@@ -103,6 +103,7 @@ TEST_CASE("an export that the user may not enter is refused") {
 TEST_CASE("a restricted key reaches its directory and what is below, and learns of nothing else") {
   const RootFixture f;
   fs::create_directories(f.dir / "images2");
+  std::ofstream(f.dir / "images2/file") << "x";
   fs::create_directory_symlink(f.dir / "images2", f.path + "/out");
   fs::create_directory_symlink(f.path + "/vm", f.dir / "in");
   CHECK(open_export(f.path, f.path).has_value());
@@ -110,6 +111,9 @@ TEST_CASE("a restricted key reaches its directory and what is below, and learns 
   CHECK(open_export(f.dir / "in", f.path)->path == f.path + "/vm");
   for (const std::string& typed :
        {f.dir.path(), f.dir / "images2", f.dir / "none", f.path + "/../images2", f.path + "/out",
+        // Files that exist and such that don't, reached through the permitted directory.
+        f.path + "/../none", f.path + "/../images2/file", f.path + "/../images2/file/x",
+        f.path + "/out/none", f.path + "/out/file", f.path + "/out/file/", std::string("none"),
         std::string("/etc/passwd"), std::string("/")})
     check_refused(typed, f.path, ErrorCode::kNotPermitted,
                   "export '" + typed + "' is outside of what this key may mount");

@@ -291,6 +291,20 @@ TEST_CASE("a prefetch fills the cache and delivers nothing") {
   CHECK(stack.source->stats().hit_reads == 0);
 }
 
+TEST_CASE("a prefetch is done when the cache has stored it, and readers need not wait for that") {
+  CachedStack stack(kRegionSize);
+  stack.cache.set_stores(FakeBlockCache::Stores::kHeld);
+  const auto prefetch = stack.prefetch({{0, 4 * kUnit}});
+  stack.fake.answer_all();
+  REQUIRE(stack.cache.held() > 0);
+  CHECK_FALSE(prefetch->done());
+  const auto read = stack.read({{0, 2 * kUnit}});
+  CHECK(read->succeeded());
+  CHECK(stack.fake.seen().size() == 1);
+  stack.cache.let_stores_go();
+  CHECK(prefetch->succeeded());
+}
+
 TEST_CASE("prefetched content that the cache does not keep is held for its reader") {
   CachedStack stack(kRegionSize);
   SECTION("the store queue refuses") {

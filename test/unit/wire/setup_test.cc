@@ -83,7 +83,9 @@ TEST_CASE("a server names numeric addresses only, and an absolute directory as i
   for (const std::string& bad :
        {std::string(), std::string("localhost"), std::string("image.example"), std::string("1.2"),
         std::string("1.2.3.4:80"), std::string("1.2.3.4%eth0"), std::string("::1%"),
-        std::string("::1%a/b"), std::string("1.2.3.4\0", 8), std::string("cafe.de"),
+        std::string("::1%a/b"), std::string("::1%e\nslipway: a forged line"),
+        std::string("::1%\x1b[2J"), std::string("::1%\xc3\xa4"), std::string("::1%a b"),
+        std::string("::1%sixteen-letters-"), std::string("1.2.3.4\0", 8), std::string("cafe.de"),
         std::string(" ::1")}) {
     CAPTURE(bad);
     CHECK_FALSE(accepts_address(bad));
