@@ -98,7 +98,8 @@ CommandLine parse_command_line(int argc, char** argv) {
     return out;
   }
   if (app.get_subcommands().empty()) {
-    std::fprintf(stderr, "slipway: a command is needed: mount, umount or status (see slipway --help)\n");
+    std::fputs("slipway: a command is needed: mount, umount or status (see slipway --help)\n",
+               stderr);
     out.exit_status = kExitUsage;
     return out;
   }

@@ -10,7 +10,6 @@
 #include <ctime>
 #include <fcntl.h>
 #include <sys/sysmacros.h>
-#include <utility>
 
 namespace slipway {
 
@@ -117,8 +116,9 @@ StatfsReply statfs_reply_of(const struct statfs& info) noexcept {
   reply.blocks_available = to_4k(info.f_bavail, block);
   reply.files = info.f_files;
   reply.files_free = info.f_ffree;
-  const bool has_name_max = info.f_namelen > 0 && std::cmp_less(info.f_namelen, kNameMax);
-  reply.name_max = static_cast<std::uint32_t>(has_name_max ? info.f_namelen : kNameMax);
+  const auto name_max = static_cast<std::uint64_t>(std::max<long>(info.f_namelen, 0));
+  reply.name_max = name_max == 0 || name_max > kNameMax ? std::uint32_t{kNameMax}
+                                                        : static_cast<std::uint32_t>(name_max);
   return reply;
 }
 

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <charconv>
+#include <cstdio>
 #include <string_view>
 
 namespace slipway {
@@ -61,7 +62,10 @@ CommandLine parse_command_line(int argc, char** argv) {
   CLI::App app("Slipway's image server: serves the files of a directory to `slipway mount`.",
                "slipwayd");
   app.set_version_flag("--version", "slipwayd " SLIPWAY_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // none is refused below: CLI11 would not name a misspelt one
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return fmt::format("slipwayd: {} (see slipwayd --help)\n", error.what());
+  });
   std::string ports;
   const CLI::App* const session = add_session(app, line.session, ports);
   CLI::App* const init = app.add_subcommand(
@@ -71,6 +75,11 @@ CommandLine parse_command_line(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     line.exit_status = app.exit(error) == 0 ? 0 : 1;
+    return line;
+  }
+  if (app.get_subcommands().empty()) {
+    std::fputs("slipwayd: a command is needed: session or init (see slipwayd --help)\n", stderr);
+    line.exit_status = 1;
     return line;
   }
   line.command = session->parsed() ? CommandLine::Command::kSession : CommandLine::Command::kInit;

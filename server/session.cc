@@ -70,7 +70,8 @@ void Session::join(const Preamble& preamble, std::unique_ptr<Channel> channel, B
   std::unique_lock lock(mutex_);
   if (!may_join_locked(preamble))
     return;  // another dial of this number was faster
-  connection->start(std::move(first));  // before anything changes: there may be no thread for it
+  // Before anything changes: there may be no thread for it.
+  connection->start(std::move(first));
   Slot& slot = slots_[preamble.connection];
   slot.redial = preamble.redial;
   slot.was_used = true;

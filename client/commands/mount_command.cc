@@ -127,9 +127,9 @@ int run_mount(const MountOptions& options, const Mounter& mounter, const std::st
   auto launcher = MountLauncher::spawn();
   if (!launcher)
     return report(launcher.error());
-  EndSignals signals;
   // Once there is something to unmount, a signal must not just end the process.
   std::atomic<bool> told_to_end = false;
+  EndSignals signals;
   const auto about_to_mount = [&] { signals.on_signal([&] { told_to_end = true; }); };
   auto mounted = Mounted::start(options, mountpoint, *launcher, /*interactive=*/true, about_to_mount);
   if (!mounted)

@@ -100,7 +100,7 @@ Result<std::string> absolute_mountpoint(const std::string& typed) {
     parent = path;
     name.clear();
   } else if (parent.empty()) {
-    parent = "/";
+    parent.assign(1, '/');  // not = "/", for which g++ 12 has a false warning here
   }
   char resolved[PATH_MAX];
   struct stat st {};

@@ -1,16 +1,15 @@
 #pragma once
 
-#define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 12)
-#include "base/error.h"
-#include "fs/cancel_slot.h"
-#include "fs/request_table.h"
-
-#include <fuse_lowlevel.h>
+#include <sys/types.h>
 
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <sys/types.h>
+
+#include "base/error.h"
+#include "fs/cancel_slot.h"
+#include "fs/fuse_api.h"
+#include "fs/request_table.h"
 
 namespace slipway {
 

@@ -4,9 +4,11 @@ import errno
 import mmap
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support"))
@@ -142,6 +144,51 @@ class LocalMount(unittest.TestCase):
         m.__enter__()  # over the dead mount
         self.assertEqual((m.path / "disk").read_bytes(), want)
 
+    def test_a_mount_that_was_killed_is_seen_as_dead_while_its_attributes_are_believed(self):
+        (self.export / "f").write_text("x")
+        m = self.mount("attr_timeout=600")
+        os.stat(m.path)
+        sockets = set(os.listdir("/run/slipway"))
+        pid = m.status()["pid"]
+        testbed.kill_pid(pid)
+        status = run(testbed.SLIPWAY, "status", m.path, check=False)
+        self.assertIn("its process died", status.stderr)
+        self.assertIn("was left behind", m.__enter__().result.stderr)
+        self.assertEqual((m.path / "f").read_text(), "x")
+        testbed.kill_pid(m.status()["pid"])
+        m.umount()
+        self.assertLess(set(os.listdir("/run/slipway")), sockets)
+
+    def test_mount_takes_the_cache_over_from_a_process_that_is_still_closing_it(self):
+        testbed.random_file(self.export / "disk", 8 * 1024 * 1024)
+        m = self.mount()
+        for _ in range(5):
+            self.assertEqual(len((m.path / "disk").read_bytes()), 8 * 1024 * 1024)
+            run("umount", m.path)  # does not wait for the process, as slipway umount does
+            m.__enter__()
+
+    def test_a_signal_during_the_mount_leaves_nothing_mounted(self):
+        (self.dir / "mnt").mkdir()
+        for i in range(12):
+            mount = subprocess.Popen(
+                [testbed.SLIPWAY, "mount", f"local:{self.export}", self.dir / "mnt", "-f", "-o",
+                 f"cache={self.dir}/cache,server_command={testbed.SLIPWAYD} session"],
+                stderr=subprocess.DEVNULL)
+            time.sleep(0.02 * i)
+            mount.send_signal(signal.SIGINT)
+            self.assertIn(mount.wait(20), (0, 130, -signal.SIGINT))
+            self.assertFalse(os.path.ismount(self.dir / "mnt"))
+            self.assertFalse(testbed.is_dead(self.dir / "mnt"))
+
+    def test_a_wrong_command_is_answered_in_one_line(self):
+        for arguments, word in (([], "a command is needed"), (["mout"], "mout"), (["mount"], "source"),
+                                (["mount", "--foo", "a:/", "b"], "--foo"),
+                                (["umount"], "mountpoint")):
+            with self.subTest(arguments=arguments):
+                result = run(testbed.SLIPWAY, *arguments, check=False)
+                self.assertEqual(result.returncode, 1)
+                self.assertRegex(result.stderr, rf"^slipway: .*{word}.*\n$")
+
     def test_damage_in_the_cache_is_fetched_again_and_counted(self):
         testbed.random_file(self.export / "disk", 8 * 1024 * 1024)
         os.utime(self.export / "disk", (1000, 1000))
@@ -195,18 +242,25 @@ class LocalMount(unittest.TestCase):
         source = f"local:{self.export}"
         empty = self.dir / "empty"
         empty.mkdir()
+        (self.dir / "link").symlink_to(empty)
         base = f"cache={self.dir}/c,server_command={testbed.SLIPWAYD} session"
         for source_, where, options, code, words in (
                 ("nonsense", empty, base, 1, "nonsense"),
                 ("root@-oProxyCommand=x:/d", empty, base, 1, "begins with '-'"),
                 (source, empty, base + ",cahce_size=1G", 1, "did you mean 'cache_size'"),
                 (source, empty, base + ",cache_size=lots", 1, "cache_size=lots"),
+                (source, empty, base + ",cache_size=0", 1, "at least 1.0 MiB"),
                 (source, empty, base + ",connections=17", 1, "connections=17"),
+                (source, empty, base + ",data_address=host", 1, "numeric address"),
+                (source, empty, base + ",umask=999", 1, "octal number from 0 to 777"),
+                (source, empty, base + ",transport=ssh,connections=2", 1, "contradict"),
+                ("host:/d", empty, base + ",Port=99999", 1, "from 1 to 65535"),
                 (source, empty, base + ",idmap=none,uid=5", 1, "contradict"),
                 (source, self.dir / "absent", base, 32, "does not exist"),
                 (source, self.dir / "file", base, 32, "not a directory"),
                 (source, self.dir / "full", base, 32, "not empty"),
                 (source, empty, base.replace("/c,", "/empty,"), 32, "inside each other"),
+                (source, empty, base.replace("/c,", "/link//,"), 32, "inside each other"),
                 ("local:/does/not/exist", empty, base, 32, "/does/not/exist"),
                 (f"local:{self.dir}/file", empty, base, 32, "not a directory"),
                 (source, empty, f"cache={self.dir}/c,server_command=/no/such/slipwayd session", 32,
@@ -218,7 +272,7 @@ class LocalMount(unittest.TestCase):
                 self.assertRegex(result.stderr, words)
                 self.assertLessEqual(len(result.stderr.strip().splitlines()), 4)
                 self.assertFalse(os.path.ismount(where))
-        pathlib.Path("/dev/shm/slipway-c").exists() and os.rmdir("/dev/shm/slipway-c")
+        self.assertFalse(os.path.exists("/dev/shm/slipway-c"))
 
     def test_the_mount_helper_takes_what_mount_passes(self):
         (self.export / "f").write_text("hello")

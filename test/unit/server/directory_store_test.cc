@@ -401,6 +401,7 @@ TEST_CASE("what a file system claims of itself is brought into the protocol's bo
     encode(body, reply);
     return decode_statfs_reply(body).has_value();
   };
+
   struct statfs info {};
 
   SECTION("names: vfat says 1530, some say nothing") {

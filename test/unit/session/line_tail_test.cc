@@ -1,4 +1,5 @@
 #include "session/line_tail.h"
+
 #include "support/catch.h"
 
 namespace slipway {

@@ -117,9 +117,8 @@ TEST_CASE("what the server says of the file is the read's error") {
 TEST_CASE("a server can't use the words for our own end of the wire") {
   // ENOTCONN, for one, would tell a monitor that the mount is dead.
   Rig rig(kMiB);
-  rig.remote.set_file_status(static_cast<std::uint32_t>(
-      GENERATE(ErrorCode::kDisconnected, ErrorCode::kCancelled, ErrorCode::kProtocol,
-               ErrorCode::kCorrupt)));
+  rig.remote.set_file_status(static_cast<std::uint32_t>(GENERATE(
+      ErrorCode::kDisconnected, ErrorCode::kCancelled, ErrorCode::kProtocol, ErrorCode::kCorrupt)));
   const auto result = rig.read({{0, 100}});
   rig.remote.answer_all();
   CHECK(result->error() == ErrorCode::kIo);

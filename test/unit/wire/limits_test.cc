@@ -1,6 +1,8 @@
 #include "acceptance.h"
 #include "samples.h"
 
+#include <net/if.h>
+
 using namespace slipway;
 
 // Every limit: at it, and one past it.
@@ -172,7 +174,7 @@ TEST_CASE("the client's set-up message has its limits") {
 TEST_CASE("the server's set-up message has its limits") {
   ServerSetup m = sample_server_setup();
   m.data_port = kDataPortLast;
-  m.addresses = copies(kAddressesMax, "fe80::1%" + std::string(kAddressMax - 8, 'e'));
+  m.addresses = copies(kAddressesMax, "fe80::1%" + std::string(IF_NAMESIZE - 1, 'e'));
   m.requests_in_flight_max = kRequestsInFlightMax;
   m.bytes_in_flight_max = kBytesInFlightMax;
   m.export_root = "/" + path_of(kPathMax - 1);
