@@ -21,7 +21,7 @@ std::string explain(const CLI::App* app, const CLI::Error& error) {
 
 /// -o takes one word and may come before the positionals.
 void add_mount_options(CLI::App& app, CommandLine& out, const char* help) {
-  app.add_option("-o", out.option_strings, help)->type_name("OPTION,...")->allow_extra_args(false);
+  app.add_option("-o", out.option_strings, help)->type_name("OPTION,...")->expected(1)->take_all();
 }
 
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }

@@ -185,12 +185,12 @@ Result<std::unique_ptr<CacheDirectory>> CacheDirectory::open(const std::string& 
   SLIPWAY_TRY(make_directory(path));
   if (!allow_unsafe_file_system)
     SLIPWAY_TRY(check_file_system(path));
-  SLIPWAY_TRY(make_private(path));
   std::error_code error;
   if (!std::filesystem::exists(path + "/FORMAT", error) && has_other_files(path) &&
       !looks_like_a_cache(path))
     return fail(ErrorCode::kInvalid, "'{}' holds other files; the cache needs its own directory",
                 path);
+  SLIPWAY_TRY(make_private(path));
   SLIPWAY_TRY_ASSIGN(auto lock, take_lock(path));
   std::unique_ptr<CacheDirectory> out(new CacheDirectory(path, std::move(lock)));
   SLIPWAY_TRY(out->check_format());
@@ -207,7 +207,8 @@ Status CacheDirectory::check_format() {
   if (text.has_value()) {
     if (const auto version = other_version(*text))
       return fail(ErrorCode::kInvalid,
-                  "the cache in '{}' has format version {}; this program knows version 1", path_,
+                  "the cache in '{}' has format version {}; this program knows version 1: "
+                  "name another with -o cache=DIR, or remove it", path_,
                   *version);
   }
   if (looks_like_a_cache(path_)) {

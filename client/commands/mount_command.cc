@@ -39,9 +39,11 @@ bool is_served(const std::string& mountpoint) {
   constexpr std::chrono::milliseconds kPause{50};
   const auto socket = control_socket_path(mountpoint);
   for (int i = 0; i < kTries; ++i) {
+    if (socket && control_request(*socket, "{}").has_value())
+      return true;  // asked first: the mount itself may have to wait for its server
     if (is_dead_mount(mountpoint))
       return false;
-    if (!socket || control_request(*socket, "{}").has_value())
+    if (!socket)
       return true;
     std::this_thread::sleep_for(kPause);
   }
@@ -131,7 +133,8 @@ int run_mount(const MountOptions& options, const Mounter& mounter, const std::st
   std::atomic<bool> told_to_end = false;
   EndSignals signals;
   const auto about_to_mount = [&] { signals.on_signal([&] { told_to_end = true; }); };
-  auto mounted = Mounted::start(options, mountpoint, *launcher, /*interactive=*/true, about_to_mount);
+  auto mounted =
+      Mounted::start(options, mountpoint, *launcher, /*interactive=*/true, about_to_mount);
   if (!mounted)
     return report(mounted.error());
   Error failed;

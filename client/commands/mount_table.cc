@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -15,8 +13,7 @@
 #include <cstdlib>
 
 #include "base/unique_fd.h"
-
-extern char** environ;
+#include "fs/fuse_mount.h"
 
 namespace slipway {
 
@@ -24,9 +21,6 @@ namespace {
 
 /// A dead mount answers at once; a live one may wait for its server.
 constexpr int kDeadAnswerMs = 1000;
-
-constexpr const char* kInUseHint =
-    "it is in use (fuser -vm shows by whom); slipway umount -l detaches it nevertheless";
 
 std::string unescape_octal(std::string_view text) {
   std::string out;
@@ -103,10 +97,10 @@ Result<std::string> absolute_mountpoint(const std::string& typed) {
     parent.assign(1, '/');  // not = "/", for which g++ 12 has a false warning here
   }
   char resolved[PATH_MAX];
-  struct stat st {};
-  // A link at the end is followed while it can be: mount(8) does so too.
-  if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode) &&
-      ::realpath(path.c_str(), resolved) != nullptr)
+  // A link at the end is followed while it can be: mount(8) does so too. readlink, unlike lstat,
+  // asks no file system that is mounted there, whose server may be away.
+  char ignored = 0;
+  if (::readlink(path.c_str(), &ignored, 1) >= 0 && ::realpath(path.c_str(), resolved) != nullptr)
     return std::string(resolved);
   if (::realpath(parent.c_str(), resolved) == nullptr)
     return fail_errno(errno, "mountpoint '{}'", typed);
@@ -137,28 +131,13 @@ bool is_dead_mount(const std::string& mountpoint) {
 }
 
 Status unmount_path(const std::string& mountpoint, bool lazy) {
-  if (::geteuid() == 0) {
-    if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
-      return {};
-    if (errno == EBUSY)
-      return fail(ErrorCode::kBusy, "can't unmount '{}': {}", mountpoint, kInUseHint);
-    return fail_errno(errno, "unmount '{}'", mountpoint);
-  }
-  std::string program = "fusermount3";
-  std::string how = lazy ? "-uz" : "-u";
-  std::string end = "--";
-  std::string target = mountpoint;
-  char* argv[] = {program.data(), how.data(), end.data(), target.data(), nullptr};
-  pid_t pid = 0;
-  if (const int error = ::posix_spawnp(&pid, "fusermount3", nullptr, nullptr, argv, environ);
-      error != 0)
-    return fail_errno(error, "fusermount3 (package fuse3)");
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-    return fail(ErrorCode::kBusy, "fusermount3 could not unmount '{}'", mountpoint);
-  return {};
+  const Status status = unmount_fuse(mountpoint, lazy);
+  if (!status && status.error().message.find("busy") != std::string::npos)
+    return fail(ErrorCode::kBusy,
+                "can't unmount '{}': it is in use (fuser -vm '{}' shows by whom); "
+                "slipway umount -l detaches it nevertheless",
+                mountpoint, mountpoint);
+  return status;
 }
 
 }  // namespace slipway

@@ -141,6 +141,11 @@ Result<std::unique_ptr<BlockCache>> open_cache(const CacheOptions& options) {
     if (cache.error().code != ErrorCode::kBusy || SteadyClock::instance().now() > deadline) {
       if (is_new)
         ::rmdir(options.directory.c_str());  // a refused place is left as it was
+      if (cache.error().code == ErrorCode::kNoSpace)
+        return fail(ErrorCode::kNoSpace,
+                    "no space for the cache '{}': make room there, or name another place with "
+                    "-o cache=DIR",
+                    options.directory);
       return cache;
     }
     std::this_thread::sleep_for(kCacheCloseRetry);

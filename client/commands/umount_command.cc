@@ -49,8 +49,8 @@ Status unmount_one(const std::string& typed, bool lazy) {
   if (entry->type != kMountType)
     return fail(ErrorCode::kInvalid, "'{}' is a mount of type {}, not slipway", mountpoint,
                 entry->type);
-  const bool dead = is_dead_mount(mountpoint);
-  const UniqueFd process = dead ? UniqueFd() : watch_process(mountpoint);
+  const UniqueFd process = watch_process(mountpoint);  // first: the mount itself may not answer
+  const bool dead = !process && is_dead_mount(mountpoint);
   SLIPWAY_TRY(unmount_path(mountpoint, lazy || dead));
   if (dead)
     remove_control_socket(mountpoint);

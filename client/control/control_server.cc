@@ -16,6 +16,13 @@
 
 namespace slipway {
 
+namespace {
+
+/// After a failed accept: out of descriptors, say, which passes, but not at once.
+constexpr std::chrono::milliseconds kAcceptPause{50};
+
+}  // namespace
+
 Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& socket_path,
                                                             Handler handler) {
   UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -58,6 +65,8 @@ void ControlServer::run() {
     UniqueFd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (client)
       answer(std::move(client));
+    else
+      std::this_thread::sleep_for(kAcceptPause);
   }
 }
 

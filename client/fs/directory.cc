@@ -61,6 +61,8 @@ Result<Directory::Loaded> Directory::take(const Start& start, ReaddirReply reply
   }
   if (reply.entries.empty() && !reply.end)
     return fail(ErrorCode::kProtocol, "a directory without entries and without end");
+  if (!reply.end && reply.entries.back().next == start.cursor)
+    return fail(ErrorCode::kProtocol, "a directory that goes round in a circle");
 
   auto chunk = std::make_shared<DirectoryChunk>();
   chunk->first = start.index;

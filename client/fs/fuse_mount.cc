@@ -65,8 +65,11 @@ bool is_dead(const std::string& mountpoint) {
   if (child < 0)
     return false;
   if (child == 0) {
-    struct stat st = {};
-    ::_exit(::stat(mountpoint.c_str(), &st) != 0 && errno == ENOTCONN ? 1 : 0);
+    struct statx st = {};  // forced: the kernel may still know attributes of a mount that just died
+    ::_exit(::statx(AT_FDCWD, mountpoint.c_str(), AT_STATX_FORCE_SYNC, STATX_TYPE, &st) != 0 &&
+                    errno == ENOTCONN
+                ? 1
+                : 0);
   }
   const int status = wait_a_second(child);
   if (status >= 0)
@@ -121,7 +124,18 @@ Result<UniqueFd> mount_as_root(const MountSpec& spec) {
     flags |= MS_RDONLY;
   if (spec.noexec)
     flags |= MS_NOEXEC;
-  if (::mount(spec.source.c_str(), spec.mountpoint.c_str(), kType, flags, data.c_str()) != 0) {
+  // Pinned by a descriptor: whoever may rename things above the mountpoint must not lead root's
+  // mount elsewhere by a link.
+  const UniqueFd place(
+      ::open(spec.mountpoint.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!place)
+    return fail_errno(errno, "mountpoint '{}'", spec.mountpoint);
+  const std::string by_descriptor = fmt::format("/proc/self/fd/{}", place.get());
+  std::error_code error;
+  if (std::filesystem::read_symlink(by_descriptor, error) != spec.mountpoint)
+    return fail(ErrorCode::kInvalid, "the mountpoint '{}' is now behind a symbolic link",
+                spec.mountpoint);
+  if (::mount(spec.source.c_str(), by_descriptor.c_str(), kType, flags, data.c_str()) != 0) {
     if (errno == ENODEV)
       return fail(ErrorCode::kNotSupported, "no FUSE in this kernel: modprobe fuse");
     return fail_errno(errno, "mount on '{}'", spec.mountpoint);
@@ -135,8 +149,8 @@ Error explain_fusermount(const std::string& said, const std::string& mountpoint)
             "allow_other needs the line 'user_allow_other' in /etc/fuse.conf; as root: "
             "echo user_allow_other >> /etc/fuse.conf"};
   const std::string line = said.substr(0, said.find('\n'));
-  return {ErrorCode::kAccessDenied, fmt::format("fusermount3 can't mount on '{}': {}", mountpoint,
-                                                line.empty() ? "it gave no reason" : line)};
+  return {ErrorCode::kAccessDenied, fmt::format("can't mount on '{}': {}", mountpoint,
+                                                line.empty() ? "fusermount3 gave no reason" : line)};
 }
 
 Result<UniqueFd> mount_as_user(const MountSpec& spec) {

@@ -53,8 +53,7 @@ void ReaddirAnswer::finish(Status status) {
 Status ReadAnswer::on_frame(const std::shared_ptr<const Bytes>& frame, bool last) {
   SLIPWAY_TRY_ASSIGN(const ReadReply reply, decode_read_reply(frame_body(*frame)));
   SLIPWAY_TRY(check_.frame(reply, last));
-  sink_->on_frame(frame, reply);
-  return {};
+  return sink_->on_frame(frame, reply);
 }
 
 Result<Attributes> decode_plausible_attributes(ByteView body) {

@@ -16,7 +16,8 @@ constexpr unsigned kBrokenMax = 3;
 /// use: whoever waits would take them for the mount's end.
 Error reported_error(const FrameHeader& header, ByteView body) {
   Error error = decode_error_reply(header, body);
-  if (error.code == ErrorCode::kDisconnected || error.code == ErrorCode::kCancelled)
+  if (error.code == ErrorCode::kDisconnected || error.code == ErrorCode::kCancelled ||
+      error.code == ErrorCode::kProtocol || error.code == ErrorCode::kCorrupt)
     error.code = ErrorCode::kIo;
   return error;
 }
@@ -177,6 +178,8 @@ Status CallEngine::settle(Link& link, Call& call, const FrameHeader& header, Sta
   if (link.retiring && link.load.requests == 0)
     link.close();
   pump(now);
+  if (calls_.in_flight() == 0)
+    goodput_.pause(now);
   return {};
 }
 

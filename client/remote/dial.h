@@ -1,12 +1,12 @@
 #pragma once
 
-#include <cstdint>
-#include <memory>
-#include <string>
-
 #include "base/clock.h"
 #include "base/result.h"
 #include "secure/transport.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
 
 namespace slipway {
 

@@ -63,14 +63,15 @@ struct Greater {
 
 using RttMeter = RecentBest<Duration, Less>;
 
-/// Bytes per second while answers are awaited: the highest of windows of at least 50 ms. A pause
-/// (nothing awaited) starts a new window. Not thread-safe.
+/// Bytes per second while answers are awaited: the highest of windows of at least 50 ms of such
+/// time. Not thread-safe.
 class GoodputMeter {
  public:
-  void pause_ended(TimePoint now) {
-    start_ = now;
-    bytes_ = 0;
-  }
+  /// Something is awaited from now on.
+  void resume(TimePoint now) { start_ = now - busy_; }
+
+  /// Nothing is awaited any more.
+  void pause(TimePoint now) { busy_ = now - start_; }
 
   void add(std::uint64_t bytes, TimePoint now) {
     bytes_ += bytes;
@@ -79,7 +80,9 @@ class GoodputMeter {
       return;
     const double seconds = std::chrono::duration<double>(elapsed).count();
     best_.add(static_cast<std::uint64_t>(static_cast<double>(bytes_) / seconds), now);
-    pause_ended(now);
+    bytes_ = 0;
+    busy_ = Duration::zero();
+    start_ = now;
   }
 
   std::uint64_t highest() const { return best_.best(0); }
@@ -88,7 +91,8 @@ class GoodputMeter {
   static constexpr std::chrono::milliseconds kWindow{50};
 
   RecentBest<std::uint64_t, Greater> best_;
-  TimePoint start_{};
+  TimePoint start_{};  // of the window, without the pauses in it
+  Duration busy_{};    // its length when it was paused
   std::uint64_t bytes_ = 0;
 };
 

@@ -18,7 +18,8 @@ Status check_node(const NodeRef& node) {
   return {};
 }
 
-Status check_name(std::string_view name) {
+Status check_lookup(const NodeRef& directory, std::string_view name) {
+  SLIPWAY_TRY(check_node(directory));
   if (name.size() > kNameMax)
     return fail(ErrorCode::kNameTooLong, "a name of {} bytes", name.size());
   if (!is_valid_name(name))
@@ -96,11 +97,9 @@ CallId RemoteSessionImpl::ask(MessageType type, const Message& message,
 
 CallId RemoteSessionImpl::lookup(const NodeRef& directory, const std::string& name,
                                  Done<Attributes> done) {
-  for (Status good : {check_node(directory), check_name(name)}) {
-    if (!good) {
-      done(fail(std::move(good).error()));
-      return engine_.new_cookie();
-    }
+  if (Status good = check_lookup(directory, name); !good) {
+    done(fail(std::move(good).error()));
+    return engine_.new_cookie();
   }
   return ask(
       MessageType::kLookup, LookupRequest{directory, name}, {},

@@ -31,7 +31,9 @@ class RemoteReadSink {
 
   /// `reply` has been checked against the request (bounds, order, coverage, plausible versions);
   /// its `data` is a view into `frame`, which the sink may keep. Two owners: sink and receiver.
-  virtual void on_frame(std::shared_ptr<const Bytes> frame, const ReadReply& reply) = 0;
+  /// An error ends the read with it; kProtocol (content that is not what its segment says) costs
+  /// the server its connection, too.
+  virtual Status on_frame(std::shared_ptr<const Bytes> frame, const ReadReply& reply) = 0;
 
   /// Exactly once, last. No segment comes after it.
   virtual void on_done(Status status) = 0;

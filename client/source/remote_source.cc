@@ -98,20 +98,24 @@ class RequestSink final : public RemoteReadSink {
               const std::vector<ReadExtent>& extents)
       : read_(std::move(read)), decoder_(std::move(image), extents) {}
 
-  void on_frame(std::shared_ptr<const Bytes> frame, const ReadReply& reply) override {
+  Status on_frame(std::shared_ptr<const Bytes> frame, const ReadReply& reply) override {
     if (read_->ended())
-      return;
+      return {};
     auto pieces = decoder_.decode(frame, reply);
-    if (pieces)
-      read_->deliver(*pieces);
-    else
-      fail_read(std::move(pieces).error());
+    if (!pieces) {
+      fail_read(pieces.error());
+      return slipway::fail(std::move(pieces).error());
+    }
+    read_->deliver(*pieces);
+    return {};
   }
 
   void on_done(Status status) override {
+    if (read_->ended())
+      return;
     if (!status)
       fail_read(std::move(status).error());
-    else if (!decoder_.complete() && !read_->ended())
+    else if (!decoder_.complete())
       fail_read(Error{ErrorCode::kProtocol, "a read's answer ended too early"});
   }
 

@@ -4,7 +4,7 @@
 build_packages=(g++ meson ninja-build pkg-config libfuse3-dev libssh-dev libsodium-dev librocksdb-dev
   libzstd-dev libxxhash-dev libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev
   libexpected-dev catch2 scdoc)
-run_packages=(fuse3 openssh-server openssh-client user-mode-linux busybox-static e2fsprogs iproute2
+run_packages=(fuse3 openssh-server openssh-client user-mode-linux busybox-static e2fsprogs iproute2 procps
   python3 mount)
 
 say() { printf '\n== %s\n' "$*"; }

@@ -79,7 +79,23 @@ class TempTree:
         return self.path
 
     def __exit__(self, *exc):
+        end_sessions(self.path)
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def end_sessions(directory):
+    """Ends the sessions that serve something below the directory: a client that was killed leaves
+    its session waiting for it, for ten minutes."""
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "comm").read_text().strip() != "slipwayd":
+                continue
+            serves = any(os.readlink(fd).startswith(f"{directory}/")
+                         for fd in (process / "fd").iterdir())
+        except OSError:
+            continue  # it has ended meanwhile
+        if serves:
+            kill_pid(int(process.name))
 
 
 class Link:
@@ -98,6 +114,7 @@ class Link:
             for name in (self.client, self.server):
                 run("ip", "netns", "add", name)
                 run("ip", "-n", name, "link", "set", "lo", "up")
+                use_common_congestion_control(name)
             self.process = subprocess.Popen(
                 [LINK_EMULATOR, "--a", self.client, "--b", self.server,
                  *[str(a) for a in self.arguments]],
@@ -134,6 +151,15 @@ class Link:
 
     def in_server(self):
         return ["nsenter", f"--net=/run/netns/{self.server}"]
+
+
+def use_common_congestion_control(namespace):
+    """cubic, which is Linux's default, else reno, which is always allowed: a machine may be set to
+    bbr, which paces a connection that has only carried small answers at a fraction of the link."""
+    for name in ("cubic", "reno"):
+        if run("nsenter", f"--net=/run/netns/{namespace}", "sysctl", "-qw",
+               f"net.ipv4.tcp_congestion_control={name}", check=False).returncode == 0:
+            return
 
 
 class NoLink:

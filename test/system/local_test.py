@@ -1,5 +1,6 @@
 """A mount of a local export (no SSH): names, content, holes, mmap, errors, remount, crash."""
 
+import contextlib
 import errno
 import mmap
 import os
@@ -159,6 +160,32 @@ class LocalMount(unittest.TestCase):
         m.umount()
         self.assertLess(set(os.listdir("/run/slipway")), sockets)
 
+    def test_status_and_umount_do_not_wait_for_a_server_that_does_not_answer(self):
+        m = self.mount("attr_timeout=0", "io_timeout=60")
+        server = self.server_processes(m.status()["pid"])
+        self.assertTrue(server)
+        for pid in server:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            self.assertEqual(m.status()["mountpoint"], str(m.path))
+            m.umount()
+            self.assertLess(time.monotonic() - started, 10)
+        finally:
+            for pid in server:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def server_processes(self, client):
+        """slipwayd of a local mount: the children of its process, and theirs."""
+        found = []
+        for pid in map(int, run("pgrep", "-P", client, check=False).stdout.split()):
+            found += self.server_processes(pid)
+            with contextlib.suppress(FileNotFoundError):
+                if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "slipwayd":
+                    found.append(pid)
+        return found
+
     def test_mount_takes_the_cache_over_from_a_process_that_is_still_closing_it(self):
         testbed.random_file(self.export / "disk", 8 * 1024 * 1024)
         m = self.mount()
@@ -181,8 +208,8 @@ class LocalMount(unittest.TestCase):
             self.assertFalse(testbed.is_dead(self.dir / "mnt"))
 
     def test_a_wrong_command_is_answered_in_one_line(self):
-        for arguments, word in (([], "a command is needed"), (["mout"], "mout"), (["mount"], "source"),
-                                (["mount", "--foo", "a:/", "b"], "--foo"),
+        for arguments, word in (([], "a command is needed"), (["mout"], "mout"),
+                                (["mount"], "source"), (["mount", "--foo", "a:/", "b"], "--foo"),
                                 (["umount"], "mountpoint")):
             with self.subTest(arguments=arguments):
                 result = run(testbed.SLIPWAY, *arguments, check=False)

@@ -47,7 +47,7 @@ TEST_CASE("a source that could be taken for an option of ssh is refused") {
 
 TEST_CASE("options of ours are read with their units") {
   const auto m = parse("cache=/c,cache_size=2G,cache_min_free=7%,verify=always,readahead=8M,"
-                       "connections=16,compress=no,transport=ssh,io_timeout=2.5,soft,attr_timeout=0,"
+                       "connections=16,compress=no,transport=tcp,io_timeout=2.5,soft,attr_timeout=0,"
                        "umask=027")
                      .value();
   CHECK(m.cache.directory == "/c");
@@ -57,7 +57,7 @@ TEST_CASE("options of ours are read with their units") {
   CHECK(m.readahead_max == std::uint64_t{8} << 20);
   CHECK(m.connections == 16);
   CHECK_FALSE(m.compress);
-  CHECK(m.transport == RemoteOptions::Transport::kSshOnly);
+  CHECK(m.transport == RemoteOptions::Transport::kTcpOnly);
   CHECK(m.io_timeout == std::chrono::milliseconds(2500));
   CHECK(m.soft);
   CHECK(m.attr_timeout == Duration::zero());
@@ -95,6 +95,8 @@ TEST_CASE("typos, bad values and contradictions are refused by name") {
         "transport=udp", "io_timeout=soon", "soft=maybe", "attr_timeout=-1", "idmap=all",
         "uid=-1", "umask=999", "idmap=none,uid=4", "server_command=a,subsystem=b",
         "ssh_command=ssh,ssh_config=/f", "transport=ssh,data_address=10.0.0.1", "remount",
+        "connections=2,transport=ssh", "cipher=auto,transport=ssh", "data_address=host",
+        "cache_size=0", "Port=0", "Port=65536", "port=x", "ConnectTimeout=soon",
         "allow_other,default_permissions=no", "nonsense", "nonsense=1", "readahead=big"}) {
     CAPTURE(bad);
     const std::string message = error_of(bad);

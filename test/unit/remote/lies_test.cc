@@ -169,6 +169,26 @@ TEST_CASE("a lie in a read fails the read, delivers nothing and costs the connec
   }
 }
 
+TEST_CASE("content that its reader can't believe costs the connection, a changed file does not") {
+  const auto code = GENERATE(ErrorCode::kProtocol, ErrorCode::kStale);
+  FakeServer server;
+  const auto session = start_on(server, 0);
+  const std::uint64_t handle = open_by_hand(*session, server);
+  const auto sink = std::make_shared<CollectingSink>();
+  sink->refuse_with(code);
+  session->read(asked(handle), Priority::kDemand, sink);
+  server.answer(server.take(), honest(handle));
+  CHECK(sink->wait().error().code == code);
+  if (code == ErrorCode::kProtocol) {
+    await([&] { return !server.is_connected(0); });
+    return;
+  }
+  const auto again = std::make_shared<CollectingSink>();
+  session->read(asked(handle), Priority::kDemand, again);
+  server.answer(server.take(), honest(handle));
+  CHECK(again->wait().has_value());
+}
+
 TEST_CASE("lies of other kinds cost the connection too") {
   FakeServer server;
   const auto session = start_on(server, 0);

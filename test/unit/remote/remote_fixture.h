@@ -63,10 +63,18 @@ class Waiter {
 /// Collects the bytes of one read; wrong bytes are counted, never expected.
 class CollectingSink final : public RemoteReadSink {
  public:
-  void on_frame(std::shared_ptr<const Bytes>, const ReadReply& reply) override {
+  /// What on_frame says from now on.
+  void refuse_with(ErrorCode code) {
+    const std::lock_guard lock(mutex_);
+    refusal_ = code;
+  }
+
+  Status on_frame(std::shared_ptr<const Bytes>, const ReadReply& reply) override {
     const std::lock_guard lock(mutex_);
     if (status_)
       std::terminate();  // nothing may come after the end
+    if (refusal_)
+      return fail(*refusal_, "refused");
     ++frames_;
     std::size_t at = 0;
     for (const Segment& segment : reply.segments) {
@@ -75,6 +83,7 @@ class CollectingSink final : public RemoteReadSink {
       at += segment.stored;
       bytes_ += segment.length;
     }
+    return {};
   }
 
   void on_done(Status status) override {
@@ -116,6 +125,7 @@ class CollectingSink final : public RemoteReadSink {
   std::mutex mutex_;
   std::condition_variable ended_;
   std::optional<Status> status_;
+  std::optional<ErrorCode> refusal_;
   std::size_t frames_ = 0;
   std::size_t wrong_ = 0;
   std::uint64_t bytes_ = 0;

@@ -231,7 +231,7 @@ class FakeRemoteSession final : public RemoteSession {
     }
     if (twist)
       twist(reply);
-    read.sink->on_frame(frame, reply);
+    static_cast<void>(read.sink->on_frame(frame, reply));
   }
 
   void add_segment(const ByteRange& unit, UnitCompressor& compressor, Bytes& frame,
