@@ -138,8 +138,14 @@ int run_mount(const MountOptions& options, const Mounter& mounter, const std::st
   if (!mounted)
     return report(mounted.error());
   Error failed;
+  std::mutex ending;  // guards `ended`: after that the check must leave the mount alone
+  bool ended = false;
   std::thread check([&] {
-    if (const Status status = check_answers(mountpoint); !status) {
+    const Status status = check_answers(mountpoint);
+    const std::lock_guard lock(ending);
+    if (ended)
+      return;
+    if (!status) {
       failed = status.error();
       (void)launcher->unmount(mountpoint, /*lazy=*/true);
       (*mounted)->exit();
@@ -159,6 +165,12 @@ int run_mount(const MountOptions& options, const Mounter& mounter, const std::st
     log_info("mounted {} on '{}'", options.source, mountpoint);
   });
   const int result = serve(**mounted, *launcher, mountpoint, signals, told_to_end);
+  {
+    const std::lock_guard lock(ending);
+    ended = true;
+  }
+  // Closes /dev/fuse: a check that came too late to be answered would wait for ever otherwise.
+  mounted->reset();
   check.join();
   if (!failed.message.empty())
     return report(failed);

@@ -201,6 +201,7 @@ class LocalMount(unittest.TestCase):
                 [testbed.SLIPWAY, "mount", f"local:{self.export}", self.dir / "mnt", "-f", "-o",
                  f"cache={self.dir}/cache,server_command={testbed.SLIPWAYD} session"],
                 stderr=subprocess.DEVNULL)
+            self.addCleanup(mount.kill)
             time.sleep(0.02 * i)
             mount.send_signal(signal.SIGINT)
             self.assertIn(mount.wait(20), (0, 130, -signal.SIGINT))
