@@ -13,6 +13,7 @@ import concurrent.futures
 import os
 import pathlib
 import random
+import select
 import shutil
 import socket
 import statistics
@@ -313,7 +314,7 @@ def guest_memory(path):
     total = 0
     (root / "lib").mkdir()
     for lib in libraries:
-        if lib.is_symlink() or not lib.is_file() or total > 110 * MIB:
+        if lib.is_symlink() or not lib.is_file() or total > 50 * MIB:
             continue
         total += lib.stat().st_size
         shutil.copy(lib, root / "lib" / lib.name)
@@ -334,6 +335,8 @@ def guest_memory(path):
     started = time.monotonic()
     seen = b""
     while b"GUEST-UP" not in seen and time.monotonic() - started < 240:
+        if not select.select([qemu.stdout], [], [], 1)[0]:
+            continue
         data = os.read(qemu.stdout.fileno(), 4096)
         if not data:
             break
