@@ -353,7 +353,7 @@ def memory():
         if not guest_memory(path):
             print("skip memory: needs a kernel in /boot and qemu-system-x86_64")
             return
-        scp = ["scp", "-C", "-q", "-F", bed.sshd.config, f"server:{path}", bed.dir / "copy"]
+        scp = ["scp", "-O", "-C", "-q", "-F", bed.sshd.config, f"server:{path}", bed.dir / "copy"]
         theirs, _ = timed(lambda: run(*bed.link.in_client(), *scp, timeout=600))
         with bed.mount() as m:
             m.wait_transport("tcp")
