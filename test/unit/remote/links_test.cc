@@ -172,6 +172,7 @@ TEST_CASE("while connections die all the time, readers get every byte right") {
   server.cut(0);
   std::atomic<std::size_t> bad{0};
   std::atomic<unsigned> reading{4};
+  std::atomic<unsigned> ended{0};
   std::vector<std::thread> readers;
   for (unsigned reader = 0; reader < 4; ++reader) {
     readers.emplace_back([&, reader] {
@@ -181,17 +182,24 @@ TEST_CASE("while connections die all the time, readers get every byte right") {
         session->read({{handle, first * kUnitSize, 4 * kUnitSize}},
                       i % 2 == 0 ? Priority::kDemand : Priority::kPrefetch, sink);
         bad += !sink->wait() || sink->wrong() != 0 || sink->bytes() < 4 * kUnitSize ? 1U : 0U;
+        ++ended;
       }
       --reading;
     });
   }
-  for (unsigned victim = 0; reading != 0; ++victim) {
-    server.cut(victim % 3 + 1);
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  // Paced by what was read: by the clock, a slow machine would be cut before it gets anything done.
+  unsigned cuts = 0;
+  for (unsigned seen = 0; reading != 0;) {
+    if (const unsigned now = ended; now >= seen + 2) {
+      server.cut(cuts++ % 3 + 1);
+      seen = now;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   for (auto& reader : readers)
     reader.join();
   CHECK(bad == 0);
+  CHECK(cuts >= 10);
   CHECK(session->status().sessions == 1);
 }
 

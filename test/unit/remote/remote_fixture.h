@@ -17,6 +17,9 @@
 
 namespace slipway {
 
+/// Far beyond what a busy machine with a sanitizer needs: it only bounds how long a failure takes.
+constexpr std::chrono::seconds kPatience{60};
+
 /// Waits for one result, whichever thread brings it.
 template <class T>
 class Waiter {
@@ -47,7 +50,7 @@ class Waiter {
 
     Result<T> get() {
       std::unique_lock lock(mutex);
-      if (!came.wait_for(lock, std::chrono::seconds(5), [&] { return result.has_value(); }))
+      if (!came.wait_for(lock, kPatience, [&] { return result.has_value(); }))
         throw std::runtime_error("no completion came");
       return *result;
     }
@@ -96,7 +99,7 @@ class CollectingSink final : public RemoteReadSink {
 
   Status wait() {
     std::unique_lock lock(mutex_);
-    if (!ended_.wait_for(lock, std::chrono::seconds(5), [&] { return status_.has_value(); }))
+    if (!ended_.wait_for(lock, kPatience, [&] { return status_.has_value(); }))
       throw std::runtime_error("the read does not end");
     return *status_;
   }
@@ -134,7 +137,7 @@ class CollectingSink final : public RemoteReadSink {
 /// Waits until something is so; for states that no completion announces.
 template <class Predicate>
 void await(Predicate is_so) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  const auto end = std::chrono::steady_clock::now() + kPatience;
   while (!is_so()) {
     if (std::chrono::steady_clock::now() > end)
       throw std::runtime_error("what was awaited did not happen");
@@ -179,7 +182,7 @@ inline std::unique_ptr<RemoteSession> start_with(const RemoteOptions& options,
                                                  FakeConnector::Next next) {
   auto session = start_remote_session(
       options, tuning, std::make_unique<FakeConnector>(std::move(next)),
-      /*interactive=*/false, SteadyClock::instance().now() + std::chrono::seconds(5));
+      /*interactive=*/false, SteadyClock::instance().now() + kPatience);
   if (!session)
     throw std::runtime_error(session.error().message);
   return *std::move(session);

@@ -247,7 +247,7 @@ TEST_CASE("a set-up under way is interrupted when the old session comes back") {
       },
       [&] { interrupt_came = true; });
   auto session = start_remote_session(options_with(1), quick_tuning(), std::move(connector), false,
-                                      SteadyClock::instance().now() + std::chrono::seconds(5));
+                                      SteadyClock::instance().now() + kPatience);
   REQUIRE(session.has_value());
   server.wait_connected(1);
   server.die();
@@ -272,7 +272,7 @@ TEST_CASE("stop ends a set-up that is under way") {
       },
       [&] { interrupt_came = true; });
   auto session = start_remote_session(options_with(0), quick_tuning(), std::move(connector), false,
-                                      SteadyClock::instance().now() + std::chrono::seconds(5));
+                                      SteadyClock::instance().now() + kPatience);
   REQUIRE(session.has_value());
   server.cut_all();
   await([&] { return began.load(); });
@@ -288,7 +288,7 @@ TEST_CASE("a first set-up that fails says what set-up says") {
       std::make_unique<FakeConnector>([](unsigned) -> Result<EstablishedSession> {
         return fail(ErrorCode::kNotFound, "no such export");
       }),
-      false, SteadyClock::instance().now() + std::chrono::seconds(5));
+      false, SteadyClock::instance().now() + kPatience);
   REQUIRE_FALSE(session.has_value());
   CHECK(session.error().code == ErrorCode::kNotFound);
   CHECK(session.error().message == "no such export");

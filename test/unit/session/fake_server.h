@@ -18,7 +18,7 @@
 
 namespace slipway {
 
-inline TimePoint soon(std::chrono::milliseconds from_now = std::chrono::seconds(5)) {
+inline TimePoint soon(std::chrono::milliseconds from_now = std::chrono::seconds(60)) {
   return std::chrono::steady_clock::now() + from_now;
 }
 

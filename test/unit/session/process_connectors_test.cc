@@ -25,7 +25,7 @@ bool contains(const std::string& text, const std::string& part) {
 }
 
 Result<EstablishedSession> establish(const ConnectOptions& options,
-                                     std::chrono::milliseconds patience = std::chrono::seconds(5)) {
+                                     std::chrono::milliseconds patience = std::chrono::seconds(60)) {
   auto connector = make_connector(options);
   REQUIRE(connector);
   return (*connector)->establish(test_identity(), false, soon(patience));
