@@ -1,8 +1,8 @@
 #include "remote/dialer.h"
 
 #include "base/log.h"
-#include "remote/dial.h"
 #include "secure/channel.h"
+#include "secure/transport.h"
 
 #include <algorithm>
 #include <sys/eventfd.h>
@@ -168,9 +168,8 @@ std::shared_ptr<Link> Dialer::dial_round(Slot& slot, const LiveSession& session,
 Result<std::shared_ptr<Link>> Dialer::dial(Slot& slot, const LiveSession& session,
                                            const std::string& address, Duration patience) {
   const TimePoint deadline = SteadyClock::instance().now() + patience;
-  SLIPWAY_TRY_ASSIGN(
-      std::shared_ptr<Transport> transport,
-      dial_until_interrupted(address, session.server.data_port, interrupt_.get(), deadline));
+  SLIPWAY_TRY_ASSIGN(std::shared_ptr<Transport> transport,
+                     dial_tcp(address, session.server.data_port, deadline, interrupt_.get()));
   Preamble preamble;
   preamble.connection = static_cast<std::uint16_t>(slot.number);
   preamble.session_id = session.ticket.session_id;

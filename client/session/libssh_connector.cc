@@ -59,6 +59,9 @@ class LibsshConnector final : public SessionConnector {
     SLIPWAY_TRY_ASSIGN(const SshTarget target, configure_ssh(link->session.get(), options_, scan));
     const bool may_ask = interactive && !target.batch_mode;
 
+    log_debug("{}: connecting to {} port {} as {}{}", target.name, escape(target.host), target.port,
+              escape(target.user),
+              target.proxy_command.empty() ? "" : " by " + escape(target.proxy_command));
     SLIPWAY_TRY_ASSIGN(SshDialled dialled,
                        dial_ssh(target, options_, may_ask, interruption_, deadline));
     link->proxy = std::move(dialled.proxy);
@@ -66,6 +69,7 @@ class LibsshConnector final : public SessionConnector {
     SLIPWAY_TRY(shake_hands(setup, *link, target, std::move(dialled.socket)));
     EstablishedSession session;
     SLIPWAY_TRY_ASSIGN(const std::string fingerprint, verify_host_key(setup, target));
+    log_debug("{}: the host key {} is known", target.name, fingerprint);
     SLIPWAY_TRY(authenticate(setup, *link, target));
     session.anchor = "hostkey " + fingerprint;
     session.transport_name = "ssh (libssh)";
@@ -128,6 +132,8 @@ class LibsshConnector final : public SessionConnector {
       return fail(ErrorCode::kDisconnected, "{}: no SSH channel: {}", options_.host,
                   link.last_error());
     const bool subsystem = !options_.subsystem.empty();
+    log_debug("{}: starting {} '{}'", options_.host, subsystem ? "subsystem" : "command",
+              escape(subsystem ? options_.subsystem : options_.server_command));
     SLIPWAY_TRY_ASSIGN(const int started, setup.drive(SSH_AGAIN, [&] {
       return subsystem ? ssh_channel_request_subsystem(channel, options_.subsystem.c_str())
                        : ssh_channel_request_exec(channel, options_.server_command.c_str());

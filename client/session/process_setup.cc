@@ -1,5 +1,7 @@
 #include "session/process_setup.h"
 
+#include "base/log.h"
+
 #include <algorithm>
 #include <chrono>
 #include <sys/wait.h>
@@ -16,6 +18,10 @@ constexpr std::chrono::seconds kExitPatience{1};  ///< between the end of a stre
 Result<EstablishedSession> set_up_over_process(const ProcessSetup& setup,
                                                const MountIdentity& identity,
                                                Interruption& interruption, TimePoint deadline) {
+  std::string command;
+  for (const std::string& word : setup.process.arguments)
+    command += (command.empty() ? "" : " ") + word;
+  log_debug("{}: starting '{}'", setup.where, escape(command));
   SLIPWAY_TRY_ASSIGN(auto spawned, ChildProcess::spawn(setup.process));
   EstablishedSession session;
   session.keeper = spawned.process;

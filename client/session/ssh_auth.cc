@@ -57,6 +57,7 @@ class Authentication {
     if (outcome != Outcome::kDone)
       return fail(ErrorCode::kAuthentication, "{}: authentication does not come to an end",
                   target_.name);
+    log_debug("{}: logged in as {}; tried {}", target_.name, escape(target_.user), tried());
     return {};
   }
 
@@ -107,8 +108,11 @@ class Authentication {
   Result<Outcome> try_keys() {
     const SshLogScope scope([this](std::string_view message) {
       const auto at = message.find(kTrying);
-      if (at != std::string_view::npos)
-        key_files_.emplace_back(escape(message.substr(at + kTrying.size())));
+      if (at == std::string_view::npos)
+        return;
+      const std::string_view file = message.substr(at + kTrying.size());
+      if (!file.starts_with(std::string(kNoSshDirectory) + "/"))
+        key_files_.emplace_back(escape(file));
     });
     agent_tried_ = target_.agent_first;
     SLIPWAY_TRY_ASSIGN(Outcome outcome, attempt([&] {

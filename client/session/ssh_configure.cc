@@ -83,6 +83,32 @@ Status add_identities(ssh_session session, const std::string& value) {
   return {};
 }
 
+/// The identity that libssh would try first, with its % marks: one of its defaults, until another
+/// is put before them.
+std::string first_identity(ssh_session session) {
+  char* text = nullptr;
+  if (ssh_options_get(session, SSH_OPTIONS_IDENTITY, &text) != SSH_OK)
+    return {};
+  std::string identity(text);
+  ssh_string_free_char(text);
+  return identity;
+}
+
+/// As in OpenSSH, key files that are configured, even if they don't exist, stand instead of the
+/// default ones. libssh keeps its defaults behind them, relative to its ssh directory ("%d"), and
+/// can't be told to forget them; so it is given a directory in which none is. What else it would
+/// look for there is named in full before.
+Status forget_default_identities(ssh_session session) {
+  char* known_hosts = nullptr;
+  if (ssh_options_get(session, SSH_OPTIONS_KNOWNHOSTS, &known_hosts) == SSH_OK) {
+    ssh_string_free_char(known_hosts);
+  } else {
+    const std::string file = home_directory() + "/.ssh/known_hosts";
+    SLIPWAY_TRY(set_option(session, "userknownhostsfile", SSH_OPTIONS_KNOWNHOSTS, file.c_str()));
+  }
+  return set_option(session, "identityfile", SSH_OPTIONS_SSH_DIR, kNoSshDirectory);
+}
+
 Status apply_options(ssh_session session, const ConnectOptions& options) {
   for (const auto& [keyword, option] : kPlainOptions) {
     const std::string value(ssh_option(options, keyword));
@@ -217,6 +243,12 @@ Result<SshConfigScan> check_ssh_configuration(const ConnectOptions& options) {
       return fail(ErrorCode::kInvalid, "-o {} with several files is not supported over libssh: {}",
                   keyword, kSshWayOut);
   }
+  for (const auto keyword : {"identityfile", "userknownhostsfile", "globalknownhostsfile"}) {
+    // As in the files, except that -o may name several key files.
+    if (has_home_mark(ssh_option(options, keyword)))
+      return fail(ErrorCode::kInvalid, "-o {} with '%d' is not supported over libssh: {}", keyword,
+                  kSshWayOut);
+  }
   SLIPWAY_TRY(parse_strictness(ssh_option(options, "stricthostkeychecking")));
   if (options.ssh_config.find('%') != std::string::npos)
     return fail(ErrorCode::kInvalid, "ssh_config: a path with '%' is not supported over libssh");
@@ -232,10 +264,13 @@ Result<SshTarget> configure_ssh(ssh_session session, const ConnectOptions& optio
       options.user.empty() ? std::string(ssh_option(options, "user")) : options.user;
   if (!user.empty())
     SLIPWAY_TRY(set_option(session, "user", SSH_OPTIONS_USER, user.c_str()));
+  const std::string default_identity = first_identity(session);
   const char* file = options.ssh_config.empty() ? nullptr : options.ssh_config.c_str();
   if (ssh_options_parse_config(session, file) != 0)
     return fail(ErrorCode::kInvalid, "ssh configuration: {}", escape(ssh_get_error(session)));
   SLIPWAY_TRY(apply_options(session, options));
+  if (first_identity(session) != default_identity)
+    SLIPWAY_TRY(forget_default_identities(session));
   // libssh's own `no` would turn an unknown key into a known one; we decide that ourselves.
   const int strict = 1;
   SLIPWAY_TRY(

@@ -10,6 +10,9 @@
 
 namespace slipway {
 
+/// No file is below it: where libssh looks for its default key files when others are configured.
+inline constexpr const char* kNoSshDirectory = "/dev/null";
+
 enum class UnknownHostKey { kAsk, kRefuse, kAccept };
 
 /// What the options and ssh's configuration say about one connection.

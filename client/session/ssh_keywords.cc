@@ -74,12 +74,20 @@ std::string why_known_hosts_refused(const std::vector<std::string>& values) {
     return "with several files is not supported";
   const std::string_view path = values.empty() ? std::string_view() : values[0];
   if (path.empty() || (path[0] != '/' && path[0] != '~' && path[0] != '%') ||
-      path.find("${") != std::string_view::npos)
+      path.find("${") != std::string_view::npos || has_home_mark(path))
     return "with a value that is no plain path is not supported";
   return {};
 }
 
 }  // namespace
+
+bool has_home_mark(std::string_view path) {
+  for (std::size_t at = path.find('%'); at < path.size(); at = path.find('%', at + 2)) {
+    if (path.substr(at, 2) == "%d")
+      return true;
+  }
+  return false;
+}
 
 std::string why_refused(std::string_view keyword, const std::vector<std::string>& values) {
   const auto skipped = std::find_if(kSkipped.begin(), kSkipped.end(),
@@ -98,6 +106,8 @@ std::string why_refused(std::string_view keyword, const std::vector<std::string>
     return why_match_refused(values);
   if (keyword == "userknownhostsfile" || keyword == "globalknownhostsfile")
     return why_known_hosts_refused(values);
+  if (keyword == "identityfile" && !values.empty() && has_home_mark(values[0]))
+    return "with '%d' is not supported";
   if (keyword == "include" && values.size() > 1)
     return "with several patterns is not supported";  // libssh reads the first
   if (keyword == "proxyjump" && !values.empty() && values[0].find(',') != std::string::npos)

@@ -13,6 +13,9 @@ inline constexpr std::string_view kSshWayOut = "use -o ssh_command=ssh";
 /// may. `keyword` is in lower case.
 std::string why_refused(std::string_view keyword, const std::vector<std::string>& values);
 
+/// Whether a path holds "%d", which is the home directory in OpenSSH and ~/.ssh in libssh.
+bool has_home_mark(std::string_view path);
+
 /// Whether `-o keyword=...` can be honoured over libssh.
 bool is_libssh_option(std::string_view keyword);
 

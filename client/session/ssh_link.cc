@@ -66,7 +66,7 @@ void SshSetup::say(std::string_view text) {
 SshLogScope::SshLogScope(Listener listener) : listener_(std::move(listener)) {
   ssh_set_log_userdata(this);
   ssh_set_log_callback(&SshLogScope::on_message);
-  ssh_set_log_level(listener_ ? SSH_LOG_DEBUG : SSH_LOG_WARN);
+  ssh_set_log_level(listener_ || is_logged(LogLevel::kTrace) ? SSH_LOG_DEBUG : SSH_LOG_WARN);
 }
 
 SshLogScope::~SshLogScope() {
@@ -79,7 +79,7 @@ void SshLogScope::on_message(int /*priority*/, const char* /*function*/, const c
   const auto* scope = static_cast<const SshLogScope*>(userdata);
   if (scope == nullptr || buffer == nullptr)
     return;
-  log_debug("libssh: {}", escape(buffer));
+  log_trace("libssh: {}", escape(buffer));
   if (scope->listener_)
     scope->listener_(buffer);
 }

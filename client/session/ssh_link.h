@@ -73,7 +73,7 @@ class SshSetup {
   std::unique_ptr<Terminal> terminal_;
 };
 
-/// While it lives, what libssh logs in this thread goes to our log at debug level (never to
+/// While it lives, what libssh logs in this thread goes to our log at trace level (never to
 /// standard error) and to `listener`, if any.
 class SshLogScope {
  public:

@@ -16,6 +16,8 @@ std::atomic<LogLevel> least_level{LogLevel::kInfo};
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
   switch (level) {
+    case LogLevel::kTrace:
+      return spdlog::level::trace;
     case LogLevel::kDebug:
       return spdlog::level::debug;
     case LogLevel::kInfo:
@@ -44,8 +46,8 @@ std::shared_ptr<spdlog::logger> make_logger(LogSink sink, const std::string& ide
       break;
   }
   auto logger = std::make_shared<spdlog::logger>(identity, target);
-  logger->set_level(spdlog::level::debug);
-  logger->flush_on(spdlog::level::debug);
+  logger->set_level(spdlog::level::trace);
+  logger->flush_on(spdlog::level::trace);
   return logger;
 }
 

@@ -8,7 +8,13 @@
 
 namespace slipway {
 
-enum class LogLevel { kDebug, kInfo, kWarning, kError };
+enum class LogLevel {
+  kTrace,  ///< what libraries tell of their inner workings
+  kDebug,
+  kInfo,
+  kWarning,
+  kError
+};
 
 enum class LogSink {
   kStderr,  ///< foreground and before a daemon detaches
@@ -27,6 +33,12 @@ void log_line(LogLevel level, std::string_view text);
 
 /// Control and non-ASCII bytes as \xNN, cut at 256 characters: for names and messages of a peer.
 std::string escape(std::string_view text);
+
+template <class... Args>
+void log_trace(fmt::format_string<Args...> format, Args&&... args) {
+  if (is_logged(LogLevel::kTrace))
+    log_line(LogLevel::kTrace, fmt::format(format, std::forward<Args>(args)...));
+}
 
 template <class... Args>
 void log_debug(fmt::format_string<Args...> format, Args&&... args) {

@@ -222,14 +222,20 @@ Result<AddressInfo> parse_numeric(const std::string& address, std::uint16_t port
   return AddressInfo(found, &::freeaddrinfo);
 }
 
-Status connect_until(int fd, const addrinfo& to, const std::string& peer, TimePoint deadline) {
+Status connect_until(int fd, const addrinfo& to, const std::string& peer, TimePoint deadline,
+                     int interrupt) {
   if (::connect(fd, to.ai_addr, to.ai_addrlen) == 0)
     return {};
   if (errno != EINPROGRESS && errno != EINTR)
     return fail(ErrorCode::kDisconnected, "{}", system_error(errno, "connect to " + peer).message);
-  SLIPWAY_TRY_ASSIGN(const bool ready, wait_ready(fd, POLLOUT, -1, deadline));
+  SLIPWAY_TRY_ASSIGN(const bool ready, wait_ready(fd, POLLOUT, interrupt, deadline));
   if (!ready)
     return fail(ErrorCode::kTimedOut, "connect to {}: no answer", peer);
+  if (interrupt >= 0) {
+    SLIPWAY_TRY_ASSIGN(const bool interrupted, wait_ready(interrupt, POLLIN, -1, TimePoint{}));
+    if (interrupted)
+      return fail(ErrorCode::kDisconnected, "connect to {}: interrupted", peer);
+  }
   int error = 0;
   socklen_t size = sizeof error;
   ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
@@ -249,7 +255,7 @@ std::unique_ptr<Transport> make_fd_transport(UniqueFd read, UniqueFd write, std:
 }
 
 Result<std::unique_ptr<Transport>> dial_tcp(const std::string& address, std::uint16_t port,
-                                            TimePoint deadline) {
+                                            TimePoint deadline, int interrupt) {
   SLIPWAY_TRY_ASSIGN(const AddressInfo to, parse_numeric(address, port));
   std::string peer = to->ai_family == AF_INET6 ? fmt::format("[{}]:{}", address, port)
                                                : fmt::format("{}:{}", address, port);
@@ -257,7 +263,7 @@ Result<std::unique_ptr<Transport>> dial_tcp(const std::string& address, std::uin
   if (!fd)
     return fail_errno(errno, "socket for {}", peer);
   set_data_socket_options(fd.get());
-  SLIPWAY_TRY(connect_until(fd.get(), *to, peer, deadline));
+  SLIPWAY_TRY(connect_until(fd.get(), *to, peer, deadline, interrupt));
   return make_fd_transport(std::move(fd), std::move(peer));
 }
 

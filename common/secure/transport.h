@@ -40,9 +40,11 @@ std::unique_ptr<Transport> make_fd_transport(UniqueFd read_and_write, std::strin
 std::unique_ptr<Transport> make_fd_transport(UniqueFd read, UniqueFd write, std::string peer);
 
 /// Dials a numeric address ("192.0.2.1", "::1", "fe80::1%eth0"); sets TCP_NODELAY and
-/// TCP_NOTSENT_LOWAT (so that prefetch never stands in front of demand in the socket's buffer).
+/// TCP_NOTSENT_LOWAT (so that prefetch never stands in front of demand in the socket's buffer). Ends
+/// at once, with kDisconnected, when `interrupt` (an eventfd; -1: none) becomes readable: an unmount
+/// must not wait for a firewall that drops.
 Result<std::unique_ptr<Transport>> dial_tcp(const std::string& address, std::uint16_t port,
-                                            TimePoint deadline);
+                                            TimePoint deadline, int interrupt = -1);
 
 /// The same options for an accepted socket.
 void set_data_socket_options(int fd) noexcept;

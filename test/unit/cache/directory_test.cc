@@ -103,6 +103,16 @@ TEST_CASE("on a full file system the cache serves what it has, keeps no more, an
     CHECK(line == "full: kept nothing wrong, refused when empty, recovered");
 }
 
+TEST_CASE("a new cache takes the identity that the mount already has, an old one keeps its own") {
+  const TempDir dir;
+  CacheOptions options = options_for(dir.path() + "/cache");
+  options.new_client_id.emplace().fill(std::byte{7});
+  CHECK(open_cache(options)->client_id() == *options.new_client_id);
+  const auto first = *options.new_client_id;
+  options.new_client_id->fill(std::byte{8});
+  CHECK(open_cache(options)->client_id() == first);
+}
+
 TEST_CASE("the client's identity survives the loss of its file") {
   const TempDir dir;
   const auto id = open_cache(options_for(dir.path()))->client_id();

@@ -20,6 +20,7 @@ Status MemoryIndex::scan(std::string_view first, std::string_view last, const Vi
   std::vector<std::pair<std::string, std::string>> found;
   {
     const std::lock_guard lock(content_->mutex);
+    content_->scans[{std::string(first), std::string(last)}]++;
     for (auto at = content_->records.lower_bound(first);
          at != content_->records.end() && at->first < last; ++at)
       found.emplace_back(*at);

@@ -6,6 +6,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <utility>
 
 namespace slipway {
 
@@ -21,7 +23,8 @@ class MemoryIndex final : public CacheIndex {
     std::atomic<bool> fail_reads = false;
     std::atomic<bool> fail_writes = false;
     std::atomic<bool> repaired_by_recovery = false;
-    std::atomic<std::uint64_t> reads = 0;  ///< gets and scans so far
+    std::atomic<std::uint64_t> reads = 0;                           ///< gets and scans so far
+    std::map<std::pair<std::string, std::string>, unsigned> scans;  ///< by bounds, so far
   };
 
   explicit MemoryIndex(std::shared_ptr<Content> content) : content_(std::move(content)) {}

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -277,6 +278,28 @@ TEST_CASE("dialling fails clearly") {
     }
     CHECK(code == ErrorCode::kTimedOut);
   }
+}
+
+TEST_CASE("dialling ends when it is interrupted, before and while nobody answers") {
+  const UniqueFd interrupt(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  const Listener listener;
+  // The listener's queue is filled up: from now on nobody answers.
+  std::vector<std::unique_ptr<Transport>> waiting;
+  while (auto dialled = dial_tcp("127.0.0.1", listener.port, in(std::chrono::milliseconds(50)),
+                                 interrupt.get())) {
+    waiting.push_back(std::move(*dialled));
+    REQUIRE(waiting.size() < 50);
+  }
+  std::atomic<pid_t> dialler = 0;
+  auto result = std::async(std::launch::async, [&] {
+    dialler = this_thread();
+    return dial_tcp("127.0.0.1", listener.port, TimePoint::max(), interrupt.get());
+  });
+  wait_until_asleep(dialler);
+  REQUIRE(::eventfd_write(interrupt.get(), 1) == 0);
+  CHECK(result.get().error().code == ErrorCode::kDisconnected);
+  CHECK(dial_tcp("127.0.0.1", listener.port, TimePoint::max(), interrupt.get()).error().code ==
+        ErrorCode::kDisconnected);
 }
 
 TEST_CASE("an encrypted channel works over a real socket, frames of a megabyte included") {
