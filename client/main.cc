@@ -22,6 +22,8 @@ int run(int argc, char** argv) {
       return umount_command(line.mountpoints, line.lazy);
     case CommandLine::Command::kStatus:
       return status_command(line.mountpoint, line.json);
+    case CommandLine::Command::kPrefetch:
+      return prefetch_command(line.paths);
     case CommandLine::Command::kMount:
       break;
   }
@@ -33,10 +35,12 @@ int run(int argc, char** argv) {
     return kExitUsage;
   }
   options->foreground = line.foreground;
-  options->verbose = line.verbose;
+  options->verbose = line.verbosity > 0;
   // Until the daemon detaches its terminal shows only what is wrong.
-  set_log_level(line.verbose ? LogLevel::kDebug
-                             : (line.foreground ? LogLevel::kInfo : LogLevel::kWarning));
+  set_log_level(line.verbosity > 1    ? LogLevel::kTrace
+                : line.verbosity == 1 ? LogLevel::kDebug
+                : line.foreground     ? LogLevel::kInfo
+                                      : LogLevel::kWarning);
   return mount_command(std::move(*options), mounter);
 }
 

@@ -41,7 +41,7 @@ CommandLine parse_helper(int argc, char** argv, const std::string& name) {
   app.add_flag("-s", ignored, "ignored: unknown options are errors");
   app.add_flag("-f", fake, "fake: check the arguments, don't mount");
   app.add_flag("-n", ignored, "ignored: there is no mtab");
-  app.add_flag("-v", out.verbose, "log more");
+  app.add_flag("-v", out.verbosity, "log more; twice: also what libraries tell");
   app.add_option("-N", space, "namespace (not supported)");
   app.add_option("-t", type, "type, ignored");
   try {
@@ -81,7 +81,7 @@ CommandLine parse_command_line(int argc, char** argv) {
   mount->add_option("mountpoint", out.mountpoint, "an empty directory")->required();
   add_mount_options(*mount, out, "options, may be repeated: see slipway(1)");
   mount->add_flag("-f,--foreground", out.foreground, "stay in the foreground, log to the terminal");
-  mount->add_flag("-v,--verbose", out.verbose, "log more");
+  mount->add_flag("-v,--verbose", out.verbosity, "log more; twice: also what libraries tell");
 
   CLI::App* umount = app.add_subcommand("umount", "Unmount, and wait for the mount's process");
   umount->add_option("mountpoint", out.mountpoints, "mounted directories")->required();
@@ -91,6 +91,10 @@ CommandLine parse_command_line(int argc, char** argv) {
   status->add_option("mountpoint", out.mountpoint, "a mounted directory");
   status->add_flag("--json", out.json, "as JSON");
 
+  CLI::App* prefetch =
+      app.add_subcommand("prefetch", "Bring whole files of a mount into its cache");
+  prefetch->add_option("path", out.paths, "files of a mount")->required();
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -98,14 +102,16 @@ CommandLine parse_command_line(int argc, char** argv) {
     return out;
   }
   if (app.get_subcommands().empty()) {
-    std::fputs("slipway: a command is needed: mount, umount or status (see slipway --help)\n",
-               stderr);
+    std::fputs(
+        "slipway: a command is needed: mount, umount, status or prefetch (see slipway --help)\n",
+        stderr);
     out.exit_status = kExitUsage;
     return out;
   }
-  out.command = mount->parsed()    ? CommandLine::Command::kMount
-                : umount->parsed() ? CommandLine::Command::kUmount
-                                   : CommandLine::Command::kStatus;
+  out.command = mount->parsed()      ? CommandLine::Command::kMount
+                : umount->parsed()   ? CommandLine::Command::kUmount
+                : prefetch->parsed() ? CommandLine::Command::kPrefetch
+                                     : CommandLine::Command::kStatus;
   return out;
 }
 

@@ -7,15 +7,16 @@ namespace slipway {
 
 /// What the command line asks `slipway` to do.
 struct CommandLine {
-  enum class Command { kMount, kUmount, kStatus, kDone } command = Command::kDone;
+  enum class Command { kMount, kUmount, kStatus, kPrefetch, kDone } command = Command::kDone;
   int exit_status = 0;  ///< kDone: help, version or a usage error has been printed
 
   std::string source;
   std::string mountpoint;                 ///< status: may be empty (all mounts)
   std::vector<std::string> mountpoints;   ///< umount
+  std::vector<std::string> paths;         ///< prefetch
   std::vector<std::string> option_strings;  ///< each -o
   bool foreground = false;
-  bool verbose = false;
+  int verbosity = 0;  ///< times that -v was given
   bool lazy = false;
   bool json = false;
 };

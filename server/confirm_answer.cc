@@ -81,7 +81,7 @@ Result<ConfirmAnswer::Outcome> ConfirmAnswer::append_checksums(const ByteRange& 
   for (std::uint64_t at = wanted.offset; at < wanted.end();) {
     data.clear();
     SLIPWAY_TRY_ASSIGN(const ImageChunk chunk,
-                       image_->file->read({at, wanted.end() - at}, kStep, data));
+                       image_->file->read({{at, wanted.end() - at}, kStep}, data));
     if (chunk.version != reply_.version)
       return Outcome::kOtherVersion;
     reply_.young |= chunk.young;

@@ -18,7 +18,7 @@ Result<Attributes> DirectoryFile::attributes() {
   return attributes_of(stat, file_system_);
 }
 
-Result<ImageChunk> DirectoryFile::read(const ByteRange& range, std::size_t data_max, Bytes& to) {
+Result<ImageChunk> DirectoryFile::read(const ReadWish& wish, Bytes& to) {
   static constexpr int kTriesMax = 8;
   const std::size_t before = to.size();
   for (int i = 0; i < kTriesMax; ++i) {
@@ -30,8 +30,8 @@ Result<ImageChunk> DirectoryFile::read(const ByteRange& range, std::size_t data_
     SLIPWAY_TRY_ASSIGN(chunk.version, version());
     chunk.young = is_young(chunk.version, now);
     const ByteRange wanted =
-        clamp_to_size(range, std::min<std::uint64_t>(chunk.version.size, kFileSizeMax));
-    const Status done = read_runs(wanted, data_max, chunk, to);
+        clamp_to_size(wish.range, std::min<std::uint64_t>(chunk.version.size, kFileSizeMax));
+    const Status done = read_runs(wanted, wish.data_max, chunk, to);
     const Result<VersionRecord> after = version();
     if (!done || !after) {
       to.resize(before);
@@ -43,6 +43,19 @@ Result<ImageChunk> DirectoryFile::read(const ByteRange& range, std::size_t data_
   }
   to.resize(before);
   return fail(ErrorCode::kChanging, "the file changes all the time");
+}
+
+Result<bool> DirectoryFile::read_data(const ByteRange& range, Bytes& to) const {
+  const std::size_t before = to.size();
+  to.resize(before + range.length);
+  const Result<std::size_t> got =
+      pread_full(fd_.get(), MutableBytes(to).subspan(before), range.offset);
+  if (got && *got == range.length)
+    return true;
+  to.resize(before);
+  if (!got)
+    return fail(got.error());
+  return false;
 }
 
 // Walks from data to hole. A unit that holds any data is data, since units are what is cached.
@@ -62,11 +75,8 @@ Status DirectoryFile::read_runs(const ByteRange& wanted, std::size_t data_max, I
     const std::uint64_t last =
         std::min(wanted.end(), round_up(next_hole(data, wanted.end()), kUnitSize));
     const std::size_t length = std::min<std::uint64_t>(last - at, room);
-    const std::size_t where = to.size();
-    to.resize(where + length);
-    SLIPWAY_TRY_ASSIGN(const std::size_t got,
-                       pread_full(fd_.get(), MutableBytes(to).subspan(where), at));
-    if (got != length) {
+    SLIPWAY_TRY_ASSIGN(const bool all, read_data({at, length}, to));
+    if (!all) {
       chunk.end = 0;  // cut off meanwhile: the stats differ, or it is tried again
       return {};
     }

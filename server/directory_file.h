@@ -9,14 +9,21 @@ namespace slipway {
 /// belongs to one version; holes come from SEEK_HOLE. Any thread; owns the descriptor.
 class DirectoryFile final : public ImageFile {
  public:
-  DirectoryFile(UniqueFd fd, std::uint32_t file_system) noexcept
-      : fd_(std::move(fd)), file_system_(file_system) {}
+  /// `file_system`: the session's number; `shared_id` as ImageFile's.
+  DirectoryFile(UniqueFd fd, std::uint32_t file_system, const FileId& shared_id) noexcept
+      : fd_(std::move(fd)), file_system_(file_system), shared_id_(shared_id) {}
 
   Result<Attributes> attributes() override;
-  Result<ImageChunk> read(const ByteRange& range, std::size_t data_max, Bytes& to) override;
+  Result<ImageChunk> read(const ReadWish& wish, Bytes& to) override;
+
+  Result<FileId> shared_id() override { return shared_id_; }
+
+  Result<VersionRecord> version() const;
+
+  /// Appends the bytes of the range; false, and nothing appended, when the file ends before.
+  Result<bool> read_data(const ByteRange& range, Bytes& to) const;
 
  private:
-  Result<VersionRecord> version() const;
   Status read_runs(const ByteRange& wanted, std::size_t data_max, ImageChunk& chunk,
                    Bytes& to) const;
   std::uint64_t next_data(std::uint64_t offset, std::uint64_t end) const noexcept;
@@ -24,6 +31,7 @@ class DirectoryFile final : public ImageFile {
 
   const UniqueFd fd_;
   const std::uint32_t file_system_;
+  const FileId shared_id_;
 };
 
 }  // namespace slipway

@@ -69,14 +69,14 @@ class DirectoryWalk final : public ImageDirectory {
 
 }  // namespace
 
-Result<std::unique_ptr<DirectoryStore>> DirectoryStore::open(UniqueFd root,
-                                                             const std::string& state_file) {
+Result<std::unique_ptr<DirectoryStore>> DirectoryStore::open(
+    UniqueFd root, const std::string& state_file, std::unique_ptr<Publications> publications) {
   SLIPWAY_TRY_ASSIGN(const struct statx stat, stat_at(root.get(), ""));
   if (!S_ISDIR(stat.stx_mode))
     return fail(ErrorCode::kNotDirectory, "the export is not a directory");
   auto file_systems = std::make_shared<FileSystemTable>(state_file, stat);
   return std::unique_ptr<DirectoryStore>(
-      new DirectoryStore(std::move(root), std::move(file_systems)));
+      new DirectoryStore(std::move(root), std::move(file_systems), std::move(publications)));
 }
 
 Result<DirectoryStore::OpenNode> DirectoryStore::open_node(const NodeRef& node, int flags) {
@@ -85,10 +85,45 @@ Result<DirectoryStore::OpenNode> DirectoryStore::open_node(const NodeRef& node, 
   if (has_hidden_component(node.path))
     return fail(ErrorCode::kNotFound, "'{}': no such file or directory", escape(node.path));
   OpenNode opened;
-  SLIPWAY_TRY_ASSIGN(opened.fd, open_beneath(root_.get(), node.path, O_PATH | O_NOFOLLOW | flags));
-  SLIPWAY_TRY_ASSIGN(opened.attributes, attributes_at(*file_systems_, opened.fd.get(), ""));
+  Result<UniqueFd> fd = open_beneath(root_.get(), node.path, O_PATH | O_NOFOLLOW | flags);
+  const bool is_missing = !fd && fd.error().code == ErrorCode::kNotFound;
+  const auto root_name = is_missing && publications_ != nullptr && (flags & O_DIRECTORY) == 0
+                             ? split_root_name(node.path)
+                             : std::nullopt;
+  if (root_name) {
+    SLIPWAY_TRY_ASSIGN(opened, open_root_name(*root_name));
+  } else if (!fd) {
+    return fail(std::move(fd).error());
+  } else {
+    opened.fd = std::move(*fd);
+    SLIPWAY_TRY_ASSIGN(opened.attributes, attributes_at(*file_systems_, opened.fd.get(), ""));
+  }
   if (!node.expected.any() && node.expected != opened.attributes.version.id)
     return fail(ErrorCode::kStale, "'{}' is another file now", escape(node.path));
+  return opened;
+}
+
+// The published inode behind "NAME@ROOT". The name must be one that the user could look up, though
+// nothing needs to stand there any more; who may read the inode is the system's to say.
+Result<DirectoryStore::OpenNode> DirectoryStore::open_root_name(const RootName& wanted) {
+  const std::string path(wanted.name);
+  const auto slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "" : path.substr(0, slash);
+  if (!is_valid_path(path) || has_hidden_component(path))
+    return fail(ErrorCode::kNotFound, "'{}': no such file or directory", escape(path));
+  SLIPWAY_TRY(open_beneath(root_.get(), directory, O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  if (const Result<UniqueFd> there = open_beneath(root_.get(), path, O_PATH | O_NOFOLLOW);
+      !there && there.error().code != ErrorCode::kNotFound)
+    return fail(there.error());
+  OpenNode opened;
+  SLIPWAY_TRY_ASSIGN(opened.fd, publications_->open_root(wanted.root));
+  SLIPWAY_TRY_ASSIGN(opened.attributes, attributes_at(*file_systems_, opened.fd.get(), ""));
+  SLIPWAY_TRY_ASSIGN(const struct statx stat, stat_at(opened.fd.get(), ""));
+  if (opened.attributes.type != FileType::kRegular)
+    return fail(ErrorCode::kNotFound, "no published content has the root {}", to_text(wanted.root));
+  SLIPWAY_TRY(publications_->find_root(opened.fd.get(), stat,
+                                       opened.attributes.version.id.file_system, wanted.root));
+  opened.root = wanted.root;
   return opened;
 }
 
@@ -98,7 +133,14 @@ Result<Attributes> DirectoryStore::lookup(const NodeRef& directory, std::string_
   SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node(directory, O_DIRECTORY));
   if (name == kStateDirectoryName)
     return fail(ErrorCode::kNotFound, "'{}': no such file or directory", escape(name));
-  return attributes_at(*file_systems_, opened.fd.get(), std::string(name).c_str());
+  Result<Attributes> found =
+      attributes_at(*file_systems_, opened.fd.get(), std::string(name).c_str());
+  const bool is_missing = !found && found.error().code == ErrorCode::kNotFound;
+  if (is_missing && publications_ != nullptr && split_root_name(name))
+    return getattr(
+        {directory.path.empty() ? std::string(name) : directory.path + "/" + std::string(name),
+         {}});
+  return found;
 }
 
 Result<Attributes> DirectoryStore::getattr(const NodeRef& node) {
@@ -157,8 +199,29 @@ Result<std::unique_ptr<ImageFile>> DirectoryStore::open(const NodeRef& node) {
       return fail(ErrorCode::kNotSupported, "'{}' is a special file, which is not served",
                   escape(node.path));
   }
-  SLIPWAY_TRY_ASSIGN(UniqueFd fd, reopen_for_reading(opened.fd.get()));
-  return std::make_unique<DirectoryFile>(std::move(fd), opened.attributes.version.id.file_system);
+  return open_regular(opened);
+}
+
+Result<std::unique_ptr<ImageFile>> DirectoryStore::open_regular(const OpenNode& node) {
+  SLIPWAY_TRY_ASSIGN(UniqueFd fd, reopen_for_reading(node.fd.get()));
+  const int number = fd.get();
+  const FileId& id = node.attributes.version.id;
+  if (publications_ == nullptr)
+    return std::make_unique<DirectoryFile>(std::move(fd), id.file_system, id);
+  SLIPWAY_TRY_ASSIGN(const struct statx stat, stat_at(number, ""));
+  SLIPWAY_TRY_ASSIGN(const FileId shared_id, publications_->shared_id(number, stat));
+  auto file = std::make_unique<DirectoryFile>(std::move(fd), id.file_system, shared_id);
+  std::optional<Publication> publication;
+  if (node.root) {
+    SLIPWAY_TRY_ASSIGN(publication,
+                       publications_->find_root(number, stat, id.file_system, *node.root));
+  } else {
+    publication = publications_->find(number, stat, id.file_system);
+  }
+  if (!publication)
+    return file;
+  return std::make_unique<PublishedFile>(std::move(file), std::move(*publication),
+                                         node.root.has_value());
 }
 
 }  // namespace slipway

@@ -3,8 +3,10 @@
 #include "base/unique_fd.h"
 #include "server/file_systems.h"
 #include "server/image_store.h"
+#include "server/publications.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace slipway {
@@ -16,7 +18,10 @@ namespace slipway {
 class DirectoryStore final : public ImageStore {
  public:
   /// `root` is an O_PATH descriptor of a directory; `state_file` is FileSystemTable's.
-  static Result<std::unique_ptr<DirectoryStore>> open(UniqueFd root, const std::string& state_file);
+  /// `publications`: null when the export is not initialised.
+  static Result<std::unique_ptr<DirectoryStore>> open(
+      UniqueFd root, const std::string& state_file,
+      std::unique_ptr<Publications> publications = nullptr);
 
   Result<Attributes> lookup(const NodeRef& directory, std::string_view name) override;
   Result<Attributes> getattr(const NodeRef& node) override;
@@ -30,15 +35,22 @@ class DirectoryStore final : public ImageStore {
   struct OpenNode {
     UniqueFd fd;  ///< O_PATH
     Attributes attributes;
+    std::optional<ContentHash> root;  ///< it was named by its root
   };
 
-  DirectoryStore(UniqueFd root, std::shared_ptr<FileSystemTable> file_systems)
-      : root_(std::move(root)), file_systems_(std::move(file_systems)) {}
+  DirectoryStore(UniqueFd root, std::shared_ptr<FileSystemTable> file_systems,
+                 std::unique_ptr<Publications> publications)
+      : root_(std::move(root)),
+        file_systems_(std::move(file_systems)),
+        publications_(std::move(publications)) {}
 
   Result<OpenNode> open_node(const NodeRef& node, int flags = 0);
+  Result<OpenNode> open_root_name(const RootName& wanted);
+  Result<std::unique_ptr<ImageFile>> open_regular(const OpenNode& node);
 
   const UniqueFd root_;
   const std::shared_ptr<FileSystemTable> file_systems_;  ///< owners: the store, open directories
+  const std::unique_ptr<Publications> publications_;
 };
 
 }  // namespace slipway

@@ -125,6 +125,21 @@ std::string choose_state_file(const ExportRoot& root, const std::optional<StateD
   return directory.empty() ? "" : directory + "/filesystems-" + to_hex(root.id);
 }
 
+// The export's box, which everybody may write to; without it the user's own.
+std::string choose_profile_directory(const ExportRoot& root,
+                                     const std::optional<StateDirectory>& state) {
+  if (state) {
+    const std::string box = state->root + "/" + std::string(kStateDirectoryName) + "/profiles";
+
+    struct stat info {};
+
+    if (::lstat(box.c_str(), &info) == 0 && S_ISDIR(info.st_mode))
+      return box;
+  }
+  const std::string directory = user_state_directory();
+  return directory.empty() ? "" : directory + "/profiles-" + to_hex(root.id);
+}
+
 void identify(ExportRoot& root, const std::optional<StateDirectory>& state) {
   root.initialised = state.has_value();
   if (!state) {
@@ -175,6 +190,8 @@ Result<ExportRoot> open_export(const std::string& typed, const std::string& rest
   const std::optional<StateDirectory> state = find_state_directory(root->path, top);
   identify(*root, state);
   root->state_file = choose_state_file(*root, state);
+  root->state_root = state ? state->root : "";
+  root->profile_directory = choose_profile_directory(*root, state);
   return root;
 }
 

@@ -18,6 +18,8 @@ struct ExportRoot {
   ExportId id{};
   bool initialised = false;  ///< the id comes from `slipwayd init`
   std::string state_file;    ///< where FileSystemTable may keep its numbers; "": nowhere
+  std::string state_root;    ///< the directory whose `.slipway` it is; "": not initialised
+  std::string profile_directory;  ///< ProfileBox's; "": nowhere
 };
 
 /// What a client may mount. Errors are one line for the person who mounts.

@@ -68,6 +68,7 @@ std::size_t HandleTable::size() {
 
 std::size_t make_room_for_handles() noexcept {
   static constexpr rlim_t kOtherDescriptors = 256;  // connections, peers, open directories
+  static constexpr rlim_t kPerHandle = 3;           // the image, its manifest, its frames
 
   struct rlimit limit {};
 
@@ -79,7 +80,7 @@ std::size_t make_room_for_handles() noexcept {
     limit.rlim_cur = soft;
   const rlim_t room = limit.rlim_cur > 2 * kOtherDescriptors ? limit.rlim_cur - kOtherDescriptors
                                                              : limit.rlim_cur / 2;
-  return std::min<std::size_t>(room, kHandlesMax);
+  return std::min<std::size_t>(room / kPerHandle, kHandlesMax);
 }
 
 }  // namespace slipway

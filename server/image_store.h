@@ -19,12 +19,14 @@ enum class ImageRunKind : std::uint8_t {
   kData,  ///< its bytes were appended to the caller's buffer
   kZero,  ///< allocated, known to be zero without looking
   kHole,
+  kFrame,  ///< one unit, whose zstd frame of `stored` bytes was appended to the caller's buffer
 };
 
 /// A run of one kind: starts at a unit boundary, whole units or up to the file's end.
 struct ImageRun {
   ImageRunKind kind = ImageRunKind::kData;
   ByteRange range;
+  std::uint32_t stored = 0;  ///< kFrame: bytes
 };
 
 /// What one read found: runs that cover [offset, end) without gaps, all of one version.
@@ -35,6 +37,15 @@ struct ImageChunk {
   std::vector<ImageRun> runs;
 };
 
+/// What a reader wants of an image. Offset and `data_max` are multiples of kUnitSize.
+struct ReadWish {
+  ByteRange range;           ///< cut at the file's end
+  std::size_t data_max = 0;  ///< bytes of units with data that the answer may bring, > 0
+  bool take_frames = false;  ///< units may come as kFrame runs; each counts as the whole unit
+};
+
+class ManifestFile;
+
 /// An open image. Any thread may call anything at any time.
 class ImageFile {
  public:
@@ -42,11 +53,19 @@ class ImageFile {
 
   virtual Result<Attributes> attributes() = 0;
 
-  /// Reads a prefix of `range` (cut at the file's end): as much as needs at most `data_max` bytes
-  /// of data, which are appended to `to`. At an error `to` is as before. kChanging when the file
-  /// changed during each of several tries. REQUIRES: range.offset and data_max are multiples of
-  /// kUnitSize, data_max > 0.
-  virtual Result<ImageChunk> read(const ByteRange& range, std::size_t data_max, Bytes& to) = 0;
+  /// Reads a prefix of the range: as much as needs at most `data_max` bytes of data, which are
+  /// appended to `to`. At an error `to` is as before. kChanging when the file changed during each
+  /// of several tries; kStale when it was opened by its root and has another content now.
+  virtual Result<ImageChunk> read(const ReadWish& wish, Bytes& to) = 0;
+
+  /// The manifest that held at the open and, as far as reads and attributes() have seen since,
+  /// still does; null: none. While there is one, chunks are of the version that it describes: zeros
+  /// come as kHole runs without looking, and kFrame runs to who takes them.
+  virtual std::shared_ptr<const ManifestFile> manifest() { return nullptr; }
+
+  /// What identifies the file in the export's `.slipway`, where all sessions agree: a session's own
+  /// numbers of file systems are in version records.
+  virtual Result<FileId> shared_id() = 0;
 };
 
 /// A walk through one directory. One thread at a time.
@@ -60,7 +79,8 @@ class ImageDirectory {
 
 /// The images below one export, read only. An interface because a relay will be another one. Any
 /// thread may call anything; calls may block on the disk. A node whose `expected` names another
-/// file than the one there now is kStale; what is hidden (`.slipway`) is kNotFound.
+/// file than the one there now is kStale; what is hidden (`.slipway`) is kNotFound. Where nothing
+/// has the name "NAME@ROOT", with a root of 64 hex digits, it names the published content ROOT.
 class ImageStore {
  public:
   virtual ~ImageStore() = default;

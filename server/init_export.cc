@@ -50,6 +50,33 @@ Status make_state_directory(const std::string& state) {
   return {};
 }
 
+// What an export keeps besides its id (design of `.slipway`: docs/manifest-format.md).
+struct StateFolder {
+  const char* name;
+  mode_t mode;
+};
+
+constexpr StateFolder kFolders[] = {
+    {"manifests", 0755}, {"frames", 0755}, {"roots", 0755}, {"profiles", 01777}};
+
+// Those that are there keep the mode that an administrator may have given them.
+Status make_folders(const std::string& root) {
+  const UniqueFd directory(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  SLIPWAY_TRY_ASSIGN(const UniqueFd state,
+                     open_beneath(directory.get(), std::string(kStateDirectoryName),
+                                  O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  for (const StateFolder& folder : kFolders) {
+    if (::mkdirat(state.get(), folder.name, 0700) != 0) {
+      if (errno == EEXIST)
+        continue;
+      return fail_errno(errno, "'{}/{}/{}'", escape(root), kStateDirectoryName, folder.name);
+    }
+    if (::fchmodat(state.get(), folder.name, folder.mode, 0) != 0)  // whatever the umask is
+      return fail_errno(errno, "chmod '{}'", folder.name);
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<InitialisedExport> init_export(const std::string& directory) {
@@ -60,8 +87,10 @@ Result<InitialisedExport> init_export(const std::string& directory) {
     return fail(ErrorCode::kInvalid, "'{}' is inside the {} directory of an export", escape(*path),
                 kStateDirectoryName);
   if (const auto found = find_state_directory(*path, "")) {
-    if (found->root == *path)
+    if (found->root == *path) {
+      SLIPWAY_TRY(make_folders(*path));  // an older version made fewer
       return InitialisedExport{found->id, false};
+    }
     return fail(
         ErrorCode::kExists,
         "'{}' lies inside the export '{}', and exports do not nest; clients may mount it as it is",
@@ -78,6 +107,7 @@ Result<InitialisedExport> init_export(const std::string& directory) {
                 "'{}/id' is there but can't be believed: it must belong to root or the owner of "
                 "'{}', be writable by nobody else, and hold 32 hexadecimal digits",
                 escape(state), escape(*path));
+  SLIPWAY_TRY(make_folders(*path));
   return InitialisedExport{made->id, made->id == id};
 }
 

@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "publish/commands.h"
 #include "secure/secret.h"
 #include "server/export_root.h"
 #include "server/init_export.h"
@@ -36,6 +37,16 @@ int main(int argc, char** argv) {
         return slipway::run_session_command(line.session);
       case slipway::CommandLine::Command::kInit:
         return run_init(line.init_directory);
+      case slipway::CommandLine::Command::kPublish:
+        return slipway::run_publish_command(line.publishing.publish);
+      case slipway::CommandLine::Command::kUnpublish:
+        return slipway::run_unpublish_command(line.publishing.unpublish);
+      case slipway::CommandLine::Command::kGc:
+        return slipway::run_gc_command(line.publishing.gc);
+      case slipway::CommandLine::Command::kManifestShow:
+        return slipway::run_manifest_show_command(line.publishing.show);
+      case slipway::CommandLine::Command::kManifestCheck:
+        return slipway::run_manifest_check_command(line.publishing.check);
       case slipway::CommandLine::Command::kExit:
         return line.exit_status;
     }

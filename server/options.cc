@@ -3,9 +3,11 @@
 #include <CLI/CLI.hpp>
 
 #include <arpa/inet.h>
+#include <array>
 #include <charconv>
 #include <cstdio>
 #include <string_view>
+#include <utility>
 
 namespace slipway {
 
@@ -55,6 +57,23 @@ CLI::App* add_session(CLI::App& app, SessionOptions& options, std::string& ports
   return session;
 }
 
+CommandLine::Command parsed_command(const CLI::App& session, const PublishSubcommands& publishing) {
+  using Command = CommandLine::Command;
+  const std::array<std::pair<const CLI::App*, Command>, 6> commands = {{
+      {&session, Command::kSession},
+      {publishing.publish, Command::kPublish},
+      {publishing.unpublish, Command::kUnpublish},
+      {publishing.gc, Command::kGc},
+      {publishing.show, Command::kManifestShow},
+      {publishing.check, Command::kManifestCheck},
+  }};
+  for (const auto& [subcommand, command] : commands) {
+    if (subcommand->parsed())
+      return command;
+  }
+  return Command::kInit;
+}
+
 }  // namespace
 
 CommandLine parse_command_line(int argc, char** argv) {
@@ -71,6 +90,7 @@ CommandLine parse_command_line(int argc, char** argv) {
   CLI::App* const init = app.add_subcommand(
       "init", "Give an export its identity: makes EXPORT/.slipway and prints the id");
   init->add_option("EXPORT", line.init_directory, "The directory")->required();
+  const PublishSubcommands publishing = add_publish_commands(app, line.publishing);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -78,11 +98,13 @@ CommandLine parse_command_line(int argc, char** argv) {
     return line;
   }
   if (app.get_subcommands().empty()) {
-    std::fputs("slipwayd: a command is needed: session or init (see slipwayd --help)\n", stderr);
+    std::fputs("slipwayd: a command is needed (see slipwayd --help)\n", stderr);
     line.exit_status = 1;
     return line;
   }
-  line.command = session->parsed() ? CommandLine::Command::kSession : CommandLine::Command::kInit;
+  if (line.publishing.gc.paths.empty())
+    line.publishing.gc.paths = {"."};
+  line.command = parsed_command(*session, publishing);
   return line;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "server/publish_options.h"
 #include "server/session_setup.h"
 
 #include <string>
@@ -7,9 +8,19 @@
 namespace slipway {
 
 struct CommandLine {
-  enum class Command { kSession, kInit, kExit } command = Command::kExit;
+  enum class Command {
+    kSession,
+    kInit,
+    kPublish,
+    kUnpublish,
+    kGc,
+    kManifestShow,
+    kManifestCheck,
+    kExit
+  } command = Command::kExit;
   SessionOptions session;
   std::string init_directory;
+  PublishCommandLine publishing;
   int exit_status = 0;  ///< for kExit: help or the version was printed, or an error
 };
 

@@ -17,17 +17,19 @@ constexpr std::size_t kSegmentSize = 20;
 
 }  // namespace
 
-std::size_t ReadFrame::room() const noexcept {
-  // A piece of n units takes at most 2n + 1 segments (hole, data, hole, ...) and a file.
+std::size_t ReadFrame::room(std::size_t leaves) const noexcept {
+  // A piece of n units takes at most 2n + 1 segments (hole, data, hole, ...) and a file, and one
+  // more segment for its leaves.
   const std::size_t used = kTablesSize + reply_.files.size() * kFileSize +
                            reply_.segments.size() * kSegmentSize + data_.size();
-  const std::size_t piece = kFileSize + kSegmentSize;
-  if (used + piece >= frame_max_)
+  const std::size_t piece = kFileSize + 2 * kSegmentSize + leaves;
+  const std::size_t content = static_cast<std::size_t>(content_) + leaves;
+  const std::size_t segments = reply_.segments.size() + 2;
+  if (used + piece >= frame_max_ || content >= kFrameDataMax || segments >= kReadSegmentsMax)
     return 0;
   std::size_t units = (frame_max_ - used - piece) / (kUnitSize + 2 * kSegmentSize);
-  units = std::min(units, (kFrameDataMax - static_cast<std::size_t>(content_)) / kUnitSize);
-  const std::size_t segments_left = kReadSegmentsMax - reply_.segments.size();
-  units = std::min(units, segments_left == 0 ? 0 : (segments_left - 1) / 2);
+  units = std::min(units, (kFrameDataMax - content) / kUnitSize);
+  units = std::min(units, (kReadSegmentsMax - segments) / 2);
   return units * kUnitSize;
 }
 
@@ -62,29 +64,54 @@ std::uint16_t ReadFrame::slot_of(std::uint64_t handle, const ImageChunk& chunk) 
 }
 
 void ReadFrame::add(std::uint64_t handle, const ImageChunk& chunk, std::size_t start,
-                    CompressionGuess* guess, WorkerTools& tools) {
+                    const RegionLeaves& leaves, CompressionGuess* guess, WorkerTools& tools) {
   assert(takes(handle, chunk.version) && start == packed_);
   const std::uint16_t file = slot_of(handle, chunk);
   piece_ = reply_.segments.size();
-  std::size_t from = start;
+  if (leaves.stored != 0) {
+    add_segment({file, SegmentKind::kLeaves, leaves.region.offset,
+                 static_cast<std::uint32_t>(leaves.region.length),
+                 static_cast<std::uint32_t>(leaves.stored)});
+    packed_ += leaves.stored;
+    content_ += leaves.stored;
+  }
+  std::size_t from = start + leaves.stored;
   for (const ImageRun& run : chunk.runs) {
-    if (run.kind != ImageRunKind::kData) {
-      add_segment({file, run.kind == ImageRunKind::kHole ? SegmentKind::kHole : SegmentKind::kZero,
-                   run.range.offset, static_cast<std::uint32_t>(run.range.length), 0});
-      continue;
+    const auto length = static_cast<std::uint32_t>(run.range.length);
+    switch (run.kind) {
+      case ImageRunKind::kZero:
+      case ImageRunKind::kHole:
+        add_segment({file,
+                     run.kind == ImageRunKind::kHole ? SegmentKind::kHole : SegmentKind::kZero,
+                     run.range.offset, length, 0});
+        break;
+      case ImageRunKind::kFrame:
+        pack(ByteView(data_).subspan(from, run.stored));
+        add_segment({file, SegmentKind::kZstd, run.range.offset, length, run.stored});
+        from += run.stored;
+        content_ += length;
+        break;
+      case ImageRunKind::kData:
+        for (std::uint64_t at = run.range.offset; at < run.range.end(); at += kUnitSize) {
+          const std::size_t unit = std::min<std::uint64_t>(kUnitSize, run.range.end() - at);
+          add_unit(file, {at, unit}, MutableBytes(data_).subspan(from, unit), guess, tools);
+          from += unit;
+        }
+        content_ += length;
+        break;
     }
-    for (std::uint64_t at = run.range.offset; at < run.range.end(); at += kUnitSize) {
-      const std::size_t length = std::min<std::uint64_t>(kUnitSize, run.range.end() - at);
-      add_unit(file, {at, length}, MutableBytes(data_).subspan(from, length), guess, tools);
-      from += length;
-    }
-    content_ += run.range.length;
   }
   assert(from == data_.size());
   data_.resize(packed_);
 }
 
 // Packing never overtakes reading: what a unit becomes is at most as long as it was.
+void ReadFrame::pack(ByteView bytes) {
+  if (bytes.data() != data_.data() + packed_)
+    std::memmove(data_.data() + packed_, bytes.data(), bytes.size());
+  packed_ += bytes.size();
+}
+
 void ReadFrame::add_unit(std::uint16_t file, const ByteRange& range, MutableBytes bytes,
                          CompressionGuess* guess, WorkerTools& tools) {
   const auto length = static_cast<std::uint32_t>(range.length);
@@ -98,22 +125,20 @@ void ReadFrame::add_unit(std::uint16_t file, const ByteRange& range, MutableByte
     const bool shrank = stored != 0 && stored < bytes.size();
     guess->tell(shrank);
     if (shrank) {
-      std::memcpy(data_.data() + packed_, tools.scratch.data(), stored);
-      packed_ += stored;
+      pack(tools.scratch);
       add_segment(
           {file, SegmentKind::kZstd, range.offset, length, static_cast<std::uint32_t>(stored)});
       return;
     }
   }
-  if (bytes.data() != data_.data() + packed_)
-    std::memmove(data_.data() + packed_, bytes.data(), bytes.size());
-  packed_ += bytes.size();
+  pack(bytes);
   add_segment({file, SegmentKind::kData, range.offset, length, length});
 }
 
 // Neighbours become one segment, but only within a piece: no segment reaches over two extents.
 void ReadFrame::add_segment(const Segment& segment) {
-  if (reply_.segments.size() > piece_ && segment.kind != SegmentKind::kZstd) {
+  if (reply_.segments.size() > piece_ && segment.kind != SegmentKind::kZstd &&
+      segment.kind != SegmentKind::kLeaves) {
     Segment& last = reply_.segments.back();
     if (last.kind == segment.kind) {
       last.length += segment.length;

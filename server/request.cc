@@ -48,6 +48,14 @@ Status decode_body(Request& request, ByteView body) {
       return decode_into(request, decode_read_request(body));
     case MessageType::kConfirm:
       return decode_into(request, decode_confirm_request(body));
+    case MessageType::kManifest:
+      return decode_into(request, decode_manifest_request(body));
+    case MessageType::kLeaves:
+      return decode_into(request, decode_leaves_request(body));
+    case MessageType::kProfile:
+      return decode_into(request, decode_profile_request(body));
+    case MessageType::kPutProfile:
+      return decode_into(request, decode_put_profile_request(body));
   }
   return fail(ErrorCode::kProtocol, "unknown message");
 }
@@ -71,13 +79,23 @@ std::uint64_t cost_of(const Request& request, std::size_t frame_size) noexcept {
   static constexpr std::uint64_t kSmallAnswer = 8 * 1024;  // bytes: a path, attributes, tables
   std::uint64_t cost = frame_size + kSmallAnswer;
   if (const auto* read = std::get_if<ReadRequest>(&request.body)) {
-    for (const ReadExtent& extent : read->extents)
+    for (const ReadExtent& extent : read->extents) {
+      static constexpr std::uint64_t kRegionLeaves = kUnitsPerRegion * 32;  // bytes
       cost += extent.length;
+      if (read->want_leaves)
+        cost += (region_of(extent.offset + extent.length - 1) - region_of(extent.offset) + 1) *
+                kRegionLeaves;
+    }
   } else if (const auto* readdir = std::get_if<ReaddirRequest>(&request.body)) {
     static constexpr std::uint64_t kEntrySizeMax = 8 + 2 + kNameMax + 128;  // bytes, attributes too
     cost += readdir->entries_max * kEntrySizeMax;
   } else if (const auto* confirm = std::get_if<ConfirmRequest>(&request.body)) {
     cost += kRegionSize + confirm->regions.size();
+  } else if (std::holds_alternative<ManifestRequest>(request.body) ||
+             std::holds_alternative<LeavesRequest>(request.body)) {
+    cost += kFrameDataMax;
+  } else if (std::holds_alternative<ProfileRequest>(request.body)) {
+    cost += kProfileMax;
   }
   return cost;
 }

@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "wire/frame.h"
+#include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 
@@ -20,7 +21,8 @@ struct Request {
   FrameHeader header;
   std::variant<PingRequest, CancelRequest, GoodbyeRequest, LookupRequest, GetattrRequest,
                ReaddirRequest, ReadlinkRequest, StatfsRequest, OpenRequest, CloseRequest,
-               ReadRequest, ConfirmRequest>
+               ReadRequest, ConfirmRequest, ManifestRequest, LeavesRequest, ProfileRequest,
+               PutProfileRequest>
       body;
 
   /// Nobody waits for it: asked so, or a comparison that reads whole regions.

@@ -31,8 +31,8 @@ Result<ReadlinkReply> to_reply(Result<std::string> target) {
 /// An answer of one frame, or a confirm that turns into its long answer once its handle is found.
 class RequestHandler::SmallAnswer final : public Answer {
  public:
-  SmallAnswer(RequestHandler& handler, Request request)
-      : handler_(handler), request_(std::move(request)) {}
+  SmallAnswer(RequestHandler& handler, Request request, std::size_t frame_max)
+      : handler_(handler), request_(std::move(request)), frame_max_(frame_max) {}
 
   Step step(WorkerTools& tools) override {
     if (confirm_ != nullptr)
@@ -45,7 +45,7 @@ class RequestHandler::SmallAnswer final : public Answer {
           std::make_unique<ConfirmAnswer>(request_.header, std::move(*confirm), std::move(*image));
       return {};
     }
-    Result<Bytes> frame = handler_.answer_at_once(request_);
+    Result<Bytes> frame = handler_.answer_at_once(request_, frame_max_);
     return {OutgoingFrame{
                 frame ? std::move(*frame) : encode_error_reply(request_.header, frame.error()), {}},
             true};
@@ -54,6 +54,7 @@ class RequestHandler::SmallAnswer final : public Answer {
  private:
   RequestHandler& handler_;
   Request request_;
+  const std::size_t frame_max_;
   std::unique_ptr<ConfirmAnswer> confirm_;
 };
 
@@ -62,10 +63,10 @@ std::unique_ptr<Answer> RequestHandler::begin(Request request, std::size_t frame
     return std::make_unique<ReadAnswer>(request.header, std::move(*read), handles_, frame_max);
   if (auto* readdir = std::get_if<ReaddirRequest>(&request.body))
     return std::make_unique<ReaddirAnswer>(request.header, std::move(*readdir), store_, frame_max);
-  return std::make_unique<SmallAnswer>(*this, std::move(request));
+  return std::make_unique<SmallAnswer>(*this, std::move(request), frame_max);
 }
 
-Result<Bytes> RequestHandler::answer_at_once(const Request& request) {
+Result<Bytes> RequestHandler::answer_at_once(const Request& request, std::size_t frame_max) {
   const FrameHeader& header = request.header;
   if (const auto* lookup = std::get_if<LookupRequest>(&request.body))
     return encode_reply(header, store_.lookup(lookup->directory, lookup->name));
@@ -83,6 +84,19 @@ Result<Bytes> RequestHandler::answer_at_once(const Request& request) {
     begin_frame(frame, reply_header(header, false));
     return frame;
   }
+  return answer_of_manifests(request, frame_max);
+}
+
+Result<Bytes> RequestHandler::answer_of_manifests(const Request& request, std::size_t frame_max) {
+  const FrameHeader& header = request.header;
+  if (const auto* manifest = std::get_if<ManifestRequest>(&request.body))
+    return manifests_.answer(header, *manifest, frame_max);
+  if (const auto* leaves = std::get_if<LeavesRequest>(&request.body))
+    return manifests_.answer(header, *leaves, frame_max);
+  if (const auto* profile = std::get_if<ProfileRequest>(&request.body))
+    return manifests_.answer(header, *profile);
+  if (const auto* put_profile = std::get_if<PutProfileRequest>(&request.body))
+    return manifests_.answer(header, *put_profile);
   return fail(ErrorCode::kNotSupported, "not a request that is answered here");
 }
 

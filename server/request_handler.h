@@ -3,9 +3,11 @@
 #include "server/answer.h"
 #include "server/handle_table.h"
 #include "server/image_store.h"
+#include "server/manifest_answer.h"
 #include "server/request.h"
 
 #include <memory>
+#include <utility>
 
 namespace slipway {
 
@@ -14,8 +16,8 @@ namespace slipway {
 /// store. Every request may come again (after a connection died) and is then simply done again.
 class RequestHandler {
  public:
-  RequestHandler(ImageStore& store, std::size_t handles_max)
-      : store_(store), handles_(handles_max) {}
+  RequestHandler(ImageStore& store, std::size_t handles_max, ProfileDrop profiles = {})
+      : store_(store), handles_(handles_max), manifests_(store, handles_, std::move(profiles)) {}
 
   /// REQUIRES: not a ping, cancel or goodbye, which are the session's.
   std::unique_ptr<Answer> begin(Request request, std::size_t frame_max);
@@ -23,12 +25,14 @@ class RequestHandler {
  private:
   class SmallAnswer;
 
-  Result<Bytes> answer_at_once(const Request& request);
+  Result<Bytes> answer_at_once(const Request& request, std::size_t frame_max);
+  Result<Bytes> answer_of_manifests(const Request& request, std::size_t frame_max);
   Result<Attributes> open(const OpenRequest& request);
   Result<Attributes> getattr(const GetattrRequest& request);
 
   ImageStore& store_;
   HandleTable handles_;
+  ManifestAnswers manifests_;
 };
 
 }  // namespace slipway

@@ -17,11 +17,11 @@ OutgoingFrame empty_reply(const FrameHeader& request) {
 }  // namespace
 
 Session::Session(ImageStore& store, SessionTicket ticket, unsigned connections,
-                 const SessionLimits& limits)
+                 const SessionLimits& limits, ProfileDrop profiles)
     : ticket_(std::move(ticket)),
       connections_(std::min<unsigned>(connections, kConnectionsMax)),
       limits_(limits),
-      handler_(store, limits.handles_max),
+      handler_(store, limits.handles_max, std::move(profiles)),
       budget_(limits.requests_in_flight_max, limits.bytes_in_flight_max),
       pool_(limits.workers),
       last_contact_(SteadyClock::instance().now()) {}

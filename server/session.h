@@ -36,12 +36,13 @@ struct SessionLimits {
 /// and joins dead connections. Refers to `store`; owns everything else.
 /// Locks: mutex_ guards the connections and comes before the locks of send queues and the budget
 /// (connections are started and aborted under it). All others are leaves: the pool's, each send
-/// queue's, the budget's, the handle table's, the file system table's.
+/// queue's, the budget's, the handle table's, the file system table's, the publications', a
+/// published file's.
 class Session final : public ConnectionOwner, public ConnectionAdmission {
  public:
   /// `connections`: highest TCP connection number allowed.
   Session(ImageStore& store, SessionTicket ticket, unsigned connections,
-          const SessionLimits& limits);
+          const SessionLimits& limits, ProfileDrop profiles = {});
   ~Session() override;
 
   void start_connection0(std::unique_ptr<Channel> channel);

@@ -50,6 +50,17 @@ std::vector<std::string> addresses_of(const ListenOptions& options) {
   return named.empty() ? data_addresses(environment("SSH_CONNECTION")) : named;
 }
 
+// Without it the images are served all the same.
+std::unique_ptr<Publications> try_to_open_publications(const std::string& state_root) {
+  if (state_root.empty())
+    return nullptr;
+  Result<std::unique_ptr<Publications>> publications = Publications::open(state_root);
+  if (publications)
+    return std::move(*publications);
+  log_warning("no manifests: {}", publications.error().message);
+  return nullptr;
+}
+
 struct Answer {
   ServerSetup setup;
   SetUpSession session;
@@ -65,7 +76,8 @@ Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& op
   SLIPWAY_TRY_ASSIGN(setup.suite, choose_suite(client));
   SLIPWAY_TRY_ASSIGN(ExportRoot root, open_export(client.export_path, options.restrict_to));
   SLIPWAY_TRY_ASSIGN(answer.session.store,
-                     DirectoryStore::open(std::move(root.fd), root.state_file));
+                     DirectoryStore::open(std::move(root.fd), root.state_file,
+                                          try_to_open_publications(root.state_root)));
   SLIPWAY_TRY_ASSIGN(setup.root, answer.session.store->getattr({}));
   answer.session.listener = try_to_listen(client, options.listen);
 
@@ -86,6 +98,7 @@ Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& op
   setup.machine_id = machine_id();
   setup.export_root = root.path;
   answer.session.connections = std::min<unsigned>(client.connections, kConnectionsMax);
+  answer.session.profiles = {root.profile_directory, client.mount_id};
   answer.session.description = fmt::format(
       "export '{}' for '{}', {}", escape(root.path), escape(client.client_name),
       setup.data_port != 0 ? fmt::format("port {}", setup.data_port) : std::string("SSH only"));

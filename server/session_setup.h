@@ -4,6 +4,7 @@
 #include "secure/transport.h"
 #include "server/image_store.h"
 #include "server/listener.h"
+#include "server/manifest_answer.h"
 
 #include <memory>
 #include <string>
@@ -23,6 +24,7 @@ struct SetUpSession {
   std::unique_ptr<ImageStore> store;
   std::unique_ptr<Listener> listener;  ///< bound, not started; null: no TCP
   unsigned connections = 0;            ///< TCP connections that the client asked for
+  ProfileDrop profiles;
   std::string description;             ///< one line for the log, escaped
 };
 

@@ -40,6 +40,10 @@ class DiskBlockCache final : public BlockCache {
     return catalog_->open(owner, version);
   }
 
+  std::shared_ptr<CachedFile> find_file(const ExportKey& owner, const FileId& id) override {
+    return catalog_->find({owner, id});
+  }
+
   bool store(std::shared_ptr<CachedFile> file, std::vector<StoreRun> runs,
              std::function<void()> stored) override {
     auto ours = std::dynamic_pointer_cast<StoredFile>(std::move(file));
@@ -98,7 +102,8 @@ bool lost_its_tail(const CacheDirectory& directory, CacheIndex& index) {
 
 /// Keeps the directory's copy and the index's copy of the client's id, whichever is undamaged.
 Result<std::array<std::byte, 16>> settle_client_id(CacheDirectory& directory, CacheIndex& index,
-                                                   IndexBatch& batch, bool is_new) {
+                                                   IndexBatch& batch, bool is_new,
+                                                   const CacheOptions& options) {
   const std::string key = meta_key("client-id");
   const auto value = index.get(key);
   const auto copy =
@@ -108,7 +113,10 @@ Result<std::array<std::byte, 16>> settle_client_id(CacheDirectory& directory, Ca
     log_error("cache '{}': client-id is damaged; {}", directory.path(),
               copy ? "restored from the index" : "this client gets a new identity");
   using Id = std::array<std::byte, 16>;
-  const Id id = file ? *file : copy ? *copy : random_value<Id>();
+  const Id id = file                               ? *file
+                : copy                             ? *copy
+                : is_new && options.new_client_id ? *options.new_client_id
+                                                   : random_value<Id>();
   if (!file)
     SLIPWAY_TRY(directory.write_client_id(id));
   if (copy != id)
@@ -186,7 +194,9 @@ Result<std::unique_ptr<BlockCache>> open_block_cache(const CacheOptions& options
     core->recover_index();
   IndexBatch batch;
   SLIPWAY_TRY_ASSIGN(const auto client_id,
-                     settle_client_id(place, index, batch, !had_index && !first.has_data_files));
+                     settle_client_id(place, index, batch,
+                                                          !had_index && !first.has_data_files,
+                                                          options));
   SLIPWAY_TRY(core->write(batch));
   SLIPWAY_TRY(place.write_mark(index.sequence()));
   core->space.refresh(index.allocated_bytes());

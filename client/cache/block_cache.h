@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct CacheOptions {
   unsigned min_free_percent = 5;  ///< of the cache's file system stays free
   enum class Verify { kFirst, kAlways } verify = Verify::kFirst;
   bool allow_unsafe_file_system = false;  ///< NFS, FUSE, tmpfs (tests)
+  std::optional<std::array<std::byte, 16>> new_client_id;  ///< of a cache that is made; else random
 };
 
 struct CacheStats {
@@ -122,6 +124,13 @@ class BlockCache {
   /// The cached file for this version: the known one when same_content(), else a new generation (an
   /// older one stays until its last user lets go, then its space is freed).
   virtual Result<CacheOpen> open_file(const ExportKey& owner, const VersionRecord& version) = 0;
+
+  /// What is cached of a file, whatever its version; null when nothing is. Makes nothing new.
+  virtual std::shared_ptr<CachedFile> find_file(const ExportKey& owner, const FileId& id) {
+    static_cast<void>(owner);
+    static_cast<void>(id);
+    return nullptr;
+  }
 
   /// Queues runs for storing; false when the queue is full or the cache has no room (counted).
   /// `stored` is called once on the store thread, after the index names them or they were dropped.

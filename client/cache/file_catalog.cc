@@ -75,6 +75,16 @@ std::optional<FileRecord> FileCatalog::read_record(const FileKey& key) {
   return record;
 }
 
+std::shared_ptr<StoredFile> FileCatalog::find(const FileKey& key) {
+  if (core_->closed())
+    return nullptr;
+  const std::lock_guard lock(open_mutex_);
+  if (auto live = find_live(key))
+    return live;
+  const auto record = read_record(key);
+  return record ? make(key, *record) : nullptr;
+}
+
 std::shared_ptr<StoredFile> FileCatalog::find_live(const FileKey& key) {
   const std::lock_guard lock(live_mutex_);
   const auto found = live_.find(key);

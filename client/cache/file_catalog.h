@@ -18,6 +18,9 @@ class FileCatalog : public std::enable_shared_from_this<FileCatalog> {
 
   Result<CacheOpen> open(const ExportKey& owner, const VersionRecord& version);
 
+  /// The file that its record names; null when there is no record.
+  std::shared_ptr<StoredFile> find(const FileKey& key);
+
   /// The file in use that its record names; null when it is not in use.
   std::shared_ptr<StoredFile> find_live(const FileKey& key);
 

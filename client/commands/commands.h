@@ -17,6 +17,9 @@ int mount_command(MountOptions options, const Mounter& mounter);
 /// Unmounts and waits until the mount's process is gone. Works on a mount whose process died.
 int umount_command(const std::vector<std::string>& mountpoints, bool lazy);
 
+/// Brings whole files of mounts into their caches; returns when they are there. One at a time.
+int prefetch_command(const std::vector<std::string>& paths);
+
 /// Prints the status of one mount, or of all of this user's when `mountpoint` is empty.
 int status_command(const std::string& mountpoint, bool json);
 

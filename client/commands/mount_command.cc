@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "commands/commands.h"
+#include "commands/default_cache.h"
 #include "commands/end_signals.h"
 #include "commands/exit_codes.h"
 #include "commands/mount_table.h"

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,8 +13,13 @@
 #include "fs/file_system.h"
 #include "remote/remote_session.h"
 #include "session/connect_options.h"
+#include "source/image_guide.h"
 
 namespace slipway {
+
+/// Between which images content is shared in the cache: none, those of the same server and user,
+/// all.
+enum class Dedup { kOff, kServer, kAll };
 
 /// Everything that `slipway mount` was told: the source, the mountpoint and the `-o` options.
 struct MountOptions {
@@ -24,6 +31,12 @@ struct MountOptions {
   std::uint64_t readahead_max = std::uint64_t{32} << 20;  ///< bytes; 0: off
   unsigned connections = 4;
   bool compress = true;
+  bool manifests = true;
+  bool bulk = true;
+  Dedup dedup = Dedup::kServer;
+  ProfileMode profiles = ProfileMode::kLearn;
+  std::string role = "start";
+  std::map<std::string, ContentHash, std::less<>> pins;  ///< path below the export -> root
   std::vector<CipherSuite> suites;  ///< empty: the best that this machine does in hardware first
   RemoteOptions::Transport transport = RemoteOptions::Transport::kAuto;
   Duration io_timeout = std::chrono::seconds(30);
@@ -52,9 +65,5 @@ struct Mounter {
 Result<MountOptions> parse_mount_options(const std::string& source, const std::string& mountpoint,
                                          const std::vector<std::string>& option_strings,
                                          const Mounter& mounter);
-
-/// Where an export's cache lives when `cache=` is not given: below /var/lib/slipway for root, else
-/// below $XDG_STATE_HOME/slipway or ~/.local/state/slipway. kInvalid when there is no home.
-Result<std::string> default_cache_directory(const MountOptions& options, const Mounter& mounter);
 
 }  // namespace slipway

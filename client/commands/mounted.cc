@@ -1,16 +1,18 @@
 #include "commands/mounted.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "commands/mount_cache.h"
 #include "control/control_client.h"
 #include "control/runtime_directory.h"
 #include "secure/secret.h"
 #include "source/readahead_source.h"
+#include "source/recording_source.h"
 #include "source/remote_source.h"
+#include "source/zero_map_source.h"
 
 namespace slipway {
 
@@ -19,8 +21,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::chrono::seconds kSetupDeadline{120};  ///< a person may be typing a passphrase
-constexpr std::chrono::seconds kCacheCloseWait{3};
-constexpr std::chrono::milliseconds kCacheCloseRetry{50};
+constexpr std::chrono::seconds kProfileWait{3};  ///< for what was learned to reach the server
 constexpr int kStatusSchema = 1;
 
 std::string host_name() {
@@ -29,9 +30,10 @@ std::string host_name() {
   return name;
 }
 
-RemoteOptions remote_options(const MountOptions& options, const BlockCache& cache) {
+RemoteOptions remote_options(const MountOptions& options,
+                             const std::array<std::byte, 16>& client_id) {
   RemoteOptions out;
-  out.identity.client_id = cache.client_id();
+  out.identity.client_id = client_id;
   fill_random(out.identity.mount_id);
   out.identity.client_name = host_name();
   out.identity.export_path = options.export_path;
@@ -43,6 +45,25 @@ RemoteOptions remote_options(const MountOptions& options, const BlockCache& cach
   out.transport = options.transport;
   out.accept_zstd = options.compress;
   return out;
+}
+
+Json to_json(const PrefetchStats& p, const ImageGuide::Stats& g, std::uint64_t copied) {
+  const TouchStats& t = p.touches;
+  return {{"images", p.images},
+          {"bytes_done", p.bytes_done},
+          {"bytes_total", p.bytes_total},
+          {"bytes_in_flight", p.bytes_in_flight},
+          {"manifests", g.manifests},
+          {"copied_bytes", copied},
+          {"profiles_received", g.profiles_received},
+          {"profiles_sent", g.profiles_sent},
+          {"predicted_units", t.predicted_units},
+          {"touched_units", t.touched_units},
+          {"predicted_touched_units", t.predicted_touched},
+          {"precision", t.precision()},
+          {"recall", t.recall()},
+          {"fetched_bytes", t.fetched_bytes},
+          {"wasted_bytes", t.wasted_bytes}};
 }
 
 /// What cached files belong to: who the server is, which export, as which remote user.
@@ -113,45 +134,6 @@ Json to_json(const FileSystemStats& fs, const CachedSourceStats& source) {
           {"open_files", fs.open_files}};
 }
 
-/// Makes the directory and those above it, 0700; existing ones are left as they are. Whether the
-/// last one is new.
-Result<bool> make_directories(const std::string& path) {
-  bool is_new = false;
-  for (std::size_t at = 1; at != std::string::npos;) {
-    at = path.find('/', at);
-    const std::string part = path.substr(0, at);
-    is_new = ::mkdir(part.c_str(), 0700) == 0;
-    if (!is_new && errno != EEXIST)
-      return fail_errno(errno, "create the cache directory '{}'", part);
-    if (at != std::string::npos)
-      ++at;
-  }
-  return is_new;
-}
-
-/// umount(8), unlike `slipway umount`, does not wait for the mount's process, which may still be
-/// closing the cache when the next mount wants it.
-Result<std::unique_ptr<BlockCache>> open_cache(const CacheOptions& options) {
-  SLIPWAY_TRY_ASSIGN(const bool is_new, make_directories(options.directory));
-  const auto deadline = SteadyClock::instance().now() + kCacheCloseWait;
-  for (;;) {
-    auto cache = BlockCache::open(options);
-    if (cache)
-      return cache;
-    if (cache.error().code != ErrorCode::kBusy || SteadyClock::instance().now() > deadline) {
-      if (is_new)
-        ::rmdir(options.directory.c_str());  // a refused place is left as it was
-      if (cache.error().code == ErrorCode::kNoSpace)
-        return fail(ErrorCode::kNoSpace,
-                    "no space for the cache '{}': make room there, or name another place with "
-                    "-o cache=DIR",
-                    options.directory);
-      return cache;
-    }
-    std::this_thread::sleep_for(kCacheCloseRetry);
-  }
-}
-
 }  // namespace
 
 Mounted::Mounted(const MountOptions& options, std::string mountpoint)
@@ -163,21 +145,33 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
                                                 const std::function<void()>& about_to_mount) {
   std::unique_ptr<Mounted> m(new Mounted(options, mountpoint));
   SLIPWAY_TRY_ASSIGN(auto connector, make_connector(options.connect));
-  SLIPWAY_TRY_ASSIGN(m->cache_, open_cache(options.cache));
+  // A cache that is there is opened first: nobody should type a password for one that is in use. A
+  // new one is made when the server has answered: a mistyped host must not leave it behind.
+  CacheOptions cache = options.cache;
+  fill_random(cache.new_client_id.emplace());
+  if (has_content(cache.directory)) {
+    SLIPWAY_TRY_ASSIGN(m->cache_, open_cache(cache));
+    cache.new_client_id = m->cache_->client_id();
+  }
   SLIPWAY_TRY_ASSIGN(
-      m->remote_, RemoteSession::start(remote_options(options, *m->cache_), std::move(connector),
-                                       interactive, SteadyClock::instance().now() + kSetupDeadline));
+      m->remote_,
+      RemoteSession::start(remote_options(options, *cache.new_client_id), std::move(connector),
+                           interactive, SteadyClock::instance().now() + kSetupDeadline));
+  if (m->cache_ == nullptr) {
+    SLIPWAY_TRY_ASSIGN(m->cache_, open_cache(cache));
+    if (m->cache_->client_id() != *cache.new_client_id)
+      return fail(ErrorCode::kBusy, "another mount made the cache '{}' a moment ago: mount again",
+                  cache.directory);
+  }
 
-  const LinkEstimateFn link = link_estimate_of(*m->remote_);
-  m->remote_source_ = make_remote_source(*m->remote_);
-  CachedSourceOptions cached;
-  cached.link = link;
-  m->cached_source_ = make_cached_source(*m->cache_, *m->remote_, *m->remote_source_, cached);
-  ReadaheadOptions readahead;
-  readahead.enabled = options.readahead_max > 0;
-  readahead.bytes_max = options.readahead_max;
-  m->readahead_ = make_readahead_source(*m->cached_source_, link, readahead);
+  log_debug("the session is up over {}; the server has {}", m->remote_->status().session_transport,
+            m->remote_->server().data_port != 0
+                ? fmt::format("TCP port {}", m->remote_->server().data_port)
+                : std::string("no TCP port"));
+  log_debug("cache '{}': {} of {} used", cache.directory, format_size(m->cache_->stats().used),
+            format_size(m->cache_->stats().limit));
 
+  m->build_sources();
   MountSpec spec;
   spec.mountpoint = mountpoint;
   spec.source = options.source;
@@ -186,9 +180,10 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
   spec.nonempty = options.nonempty;
   about_to_mount();
   SLIPWAY_TRY_ASSIGN(UniqueFd fuse, launcher.mount(spec));
-  auto fs = MountedFileSystem::create(file_system_options(options, *m->remote_), *m->remote_,
-                                      *m->cache_, *m->cached_source_, *m->readahead_,
-                                      std::move(fuse));
+  FileSystemOptions file_system = file_system_options(options, *m->remote_);
+  file_system.guide = m->guide_.get();
+  auto fs = MountedFileSystem::create(file_system, *m->remote_, *m->cache_, *m->cached_source_,
+                                      *m->recording_, std::move(fuse));
   auto socket = control_socket_path(mountpoint);
   auto control = !socket ? fail(socket.error())
                          : ControlServer::start(*socket, [mounted = m.get()](const std::string& line) {
@@ -205,14 +200,61 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
 
 Mounted::~Mounted() {
   control_.reset();
+  if (guide_)
+    guide_->flush(SteadyClock::instance().now() + kProfileWait);
   if (remote_)
     remote_->stop();  // completes every read that still waits
   fs_.reset();
+  guide_.reset();
+  prefetcher_.reset();
+  recording_.reset();
   readahead_.reset();
+  zero_map_.reset();
   cached_source_.reset();
+  have_source_.reset();
+  have_.reset();
   remote_source_.reset();
   remote_.reset();
   cache_.reset();
+}
+
+// From the network up: what is asked of the top goes down until somebody has it.
+void Mounted::build_sources() {
+  const LinkEstimateFn link = link_estimate_of(*remote_);
+  remote_source_ = make_remote_source(*remote_);
+  CachedSourceOptions cached;
+  cached.link = link;
+  BlockSource* below = remote_source_.get();
+  if (options_.dedup != Dedup::kOff && options_.manifests) {
+    HaveSet::Options have;
+    have.directory = options_.cache.directory + "/have";
+    have.across_owners = options_.dedup == Dedup::kAll;
+    if (auto opened = HaveSet::open(have)) {
+      have_ = std::move(*opened);
+      have_source_ =
+          make_have_source(*below, *remote_, *cache_, *have_, export_key(*remote_));
+      below = have_source_.get();
+    } else {
+      log_warning("images do not share content: {}", opened.error().message);
+    }
+  }
+  cached_source_ = make_cached_source(*cache_, *remote_, *below, cached);
+  zero_map_ = make_zero_map_source(*cached_source_);
+  ReadaheadOptions readahead;
+  readahead.enabled = options_.readahead_max > 0;
+  readahead.bytes_max = options_.readahead_max;
+  readahead_ = make_readahead_source(*zero_map_, link, readahead);
+  recording_ = make_recording_source(*readahead_);
+  prefetcher_ = std::make_unique<Prefetcher>(*zero_map_, link);
+  ImageGuideOptions guide;
+  guide.manifests = options_.manifests;
+  guide.bulk = options_.bulk;
+  guide.profiles = options_.profiles;
+  guide.role = options_.role;
+  guide.pins = options_.pins;
+  guide.kept_heads = options_.cache.directory + "/manifests";
+  guide.export_key = export_key(*remote_);
+  guide_ = std::make_unique<ImageGuide>(*remote_, *prefetcher_, std::move(guide));
 }
 
 int Mounted::serve() { return fs_->run(); }
@@ -227,7 +269,9 @@ std::string Mounted::status_json() const {
                        {"pid", ::getpid()},
                        {"link", to_json(remote_->status())},
                        {"cache", to_json(cache_->stats(), options_.cache.directory)},
-                       {"reads", to_json(fs_->stats(), cached_source_->stats())}};
+                       {"reads", to_json(fs_->stats(), cached_source_->stats())},
+                       {"prefetch", to_json(prefetcher_->stats(), guide_->stats(),
+                                            have_source_ ? have_source_->copied_bytes() : 0)}};
   return status.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

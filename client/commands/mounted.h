@@ -13,6 +13,9 @@
 #include "fs/fuse_launcher.h"
 #include "remote/remote_session.h"
 #include "source/cached_source.h"
+#include "source/have_source.h"
+#include "source/image_guide.h"
+#include "source/prefetcher.h"
 
 namespace slipway {
 
@@ -22,7 +25,7 @@ namespace slipway {
 class Mounted {
  public:
   /// Opens the cache, sets the session up (asking on the terminal if `interactive`), and mounts.
-  /// Nothing is left mounted on failure. `about_to_mount` is called before the kernel is asked.
+  /// Nothing is left mounted on failure, and no new cache where the server did not answer. `about_to_mount` is called before the kernel is asked.
   static Result<std::unique_ptr<Mounted>> start(const MountOptions& options,
                                                 const std::string& mountpoint,
                                                 MountLauncher& launcher, bool interactive,
@@ -42,14 +45,21 @@ class Mounted {
  private:
   Mounted(const MountOptions& options, std::string mountpoint);
   std::string handle_control(const std::string& line);
+  void build_sources();
 
   const MountOptions options_;
   const std::string mountpoint_;
   std::unique_ptr<BlockCache> cache_;
   std::unique_ptr<RemoteSession> remote_;
   std::unique_ptr<BlockSource> remote_source_;
+  std::unique_ptr<HaveSet> have_;
+  std::unique_ptr<HaveSource> have_source_;  ///< null: nothing is copied within the cache
   std::unique_ptr<CachedSource> cached_source_;
+  std::unique_ptr<BlockSource> zero_map_;
   std::unique_ptr<BlockSource> readahead_;
+  std::unique_ptr<BlockSource> recording_;
+  std::unique_ptr<Prefetcher> prefetcher_;
+  std::unique_ptr<ImageGuide> guide_;
   std::unique_ptr<MountedFileSystem> fs_;
   std::unique_ptr<ControlServer> control_;
 };

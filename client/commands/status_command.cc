@@ -41,6 +41,14 @@ void print_text(const Json& s) {
              reads.at("hits").get<std::uint64_t>(), reads.at("misses").get<std::uint64_t>(),
              reads.at("waiting").get<std::uint64_t>(),
              cache.at("corrupt_units").get<std::uint64_t>());
+  const Json& prefetch = s.at("prefetch");
+  if (prefetch.at("images").get<std::uint64_t>() > 0)
+    fmt::print("  prefetch   {} of {} of {} images\n", bytes(prefetch.at("bytes_done")),
+               bytes(prefetch.at("bytes_total")), prefetch.at("images").get<std::uint64_t>());
+  if (prefetch.at("predicted_units").get<std::uint64_t>() > 0)
+    fmt::print("  learned    precision {:.0f} %, recall {:.0f} %, {} fetched in vain\n",
+               100 * prefetch.at("precision").get<double>(),
+               100 * prefetch.at("recall").get<double>(), bytes(prefetch.at("wasted_bytes")));
 }
 
 /// The answer, or an error that says what is the matter with the mount.

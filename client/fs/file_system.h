@@ -14,6 +14,8 @@
 
 namespace slipway {
 
+class ImageGuide;
+
 enum class IdMap { kUser, kNone };
 
 struct FileSystemOptions {
@@ -24,6 +26,7 @@ struct FileSystemOptions {
   Duration attr_timeout = std::chrono::seconds(1);
   /// hash16(anchor, export id, remote uid): whose cached files these are.
   ExportKey export_key{};
+  ImageGuide* guide = nullptr;  ///< must outlive the file system; null: images are only read
 };
 
 struct FileSystemStats {

@@ -3,6 +3,7 @@
 #include "fs/opening.h"
 #include "fs/read_call.h"
 #include "fs/seek_call.h"
+#include "source/image_guide.h"
 
 #include <utility>
 
@@ -57,6 +58,29 @@ void Files::seek(std::uint64_t id, std::uint64_t offset, SeekFor what, Done<std:
   if (!file)
     return done(not_open());
   std::make_shared<SeekCall>(*this, std::move(file), offset, what, std::move(done), slot)->start();
+}
+
+Result<PrefetchReport> Files::prefetch(std::uint64_t id) {
+  const auto file = find(id);
+  if (!file)
+    return not_open();
+  const std::shared_ptr<const Image> image = file->image();
+  if (parts_.guide == nullptr || image->cached == nullptr)
+    return fail(ErrorCode::kNotSupported, "the file is not cached");
+  PrefetchReport report;
+  if (image->cached->complete()) {
+    report.bytes_total = report.bytes_done = image->version.size;
+    report.state = kPrefetchDone;
+    return report;
+  }
+  const TransferProgress progress = parts_.guide->bring(*image);
+  report.bytes_total = progress.bytes_total;
+  report.bytes_done = progress.bytes_done;
+  report.bytes_failed = progress.bytes_failed;
+  report.state = progress.state == TransferState::kRunning ? kPrefetchRunning
+                 : progress.state == TransferState::kDone  ? kPrefetchDone
+                                                           : kPrefetchFailed;
+  return report;
 }
 
 std::shared_ptr<OpenFile> Files::find(std::uint64_t id) const {

@@ -6,7 +6,8 @@
 #include "fs/inode_table.h"
 #include "fs/kernel_caches.h"
 #include "fs/open_file.h"
-#include "fs/worker.h"
+#include "fs/prefetch_ioctl.h"
+#include "base/worker.h"
 
 #include <atomic>
 #include <cstdint>
@@ -27,6 +28,7 @@ struct FilesParts {
   InodeTable& table;
   KernelCaches& caches;
   ExportKey export_key;
+  ImageGuide* guide;  ///< may be null
 };
 
 /// Open files and their content: open, read, seek, release. Knows no libfuse. Any thread may call;
@@ -54,6 +56,9 @@ class Files {
   /// Exact: fetches what is not known. kNotFound when there is nothing behind `offset`.
   void seek(std::uint64_t id, std::uint64_t offset, SeekFor what, Done<std::uint64_t> done,
             const Slot& slot);
+
+  /// Brings all of an open file into the cache, and tells how far that is.
+  Result<PrefetchReport> prefetch(std::uint64_t id);
 
   FileSystemStats stats() const;
 

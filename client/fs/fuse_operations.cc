@@ -319,6 +319,22 @@ struct FuseOperations {
     });
   }
 
+  static void ioctl(fuse_req_t request, fuse_ino_t, unsigned command, void*, fuse_file_info* info,
+                    unsigned flags, const void*, std::size_t, std::size_t out_size) noexcept {
+    FuseSession& fs = session(request);
+    serve(fs.requests_, request, [&](const std::shared_ptr<Request>& r) {
+      if (command != kPrefetchIoctl || out_size < sizeof(PrefetchReport) ||
+          (flags & FUSE_IOCTL_DIR) != 0)
+        return r->finish([](fuse_req_t req) { fuse_reply_err(req, ENOTTY); });
+      const Result<PrefetchReport> report = fs.files_.prefetch(info->fh);
+      if (!report)
+        return r->fail_with(report.error().code);
+      r->finish([report = *report](fuse_req_t req) {
+        fuse_reply_ioctl(req, 0, &report, sizeof report);
+      });
+    });
+  }
+
   /// Only asked without default_permissions, on a mount of and for one user.
   static void access(fuse_req_t request, fuse_ino_t nodeid, int mask) noexcept {
     const auto node = session(request).table_.find(nodeid);
@@ -343,7 +359,7 @@ struct FuseOperations {
 
 const fuse_lowlevel_ops& fuse_operations() noexcept {
   // Left out on purpose, so that the kernel remembers ENOSYS and stops asking: getxattr, listxattr
-  // (EOPNOTSUPP from then on), flush, fsync, fsyncdir (success), ioctl, poll, bmap; getlk, setlk,
+  // (EOPNOTSUPP from then on), flush, fsync, fsyncdir (success), poll, bmap; getlk, setlk,
   // flock (the kernel's local locks).
   static const fuse_lowlevel_ops operations = [] {
     fuse_lowlevel_ops ops = {};
@@ -362,6 +378,7 @@ const fuse_lowlevel_ops& fuse_operations() noexcept {
     ops.release = FuseOperations::release;
     ops.read = FuseOperations::read;
     ops.lseek = FuseOperations::lseek;
+    ops.ioctl = FuseOperations::ioctl;
     ops.access = FuseOperations::access;
     ops.setattr = FuseOperations::read_only;
     ops.mknod = FuseOperations::read_only;

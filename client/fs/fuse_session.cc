@@ -65,7 +65,7 @@ FuseSession::FuseSession(const FileSystemOptions& options, RemoteSession& remote
     : options_(options),
       table_(remote.server().root),
       names_(remote, table_, *this, options.attr_timeout),
-      files_({remote, cache, confirmer, source, table_, *this, options.export_key}) {}
+      files_({remote, cache, confirmer, source, table_, *this, options.export_key, options.guide}) {}
 
 FuseSession::~FuseSession() {
   requests_.cancel_all_and_wait();

@@ -7,7 +7,7 @@
 #include "fs/kernel_caches.h"
 #include "fs/names.h"
 #include "fs/request.h"
-#include "fs/worker.h"
+#include "base/worker.h"
 
 #include <condition_variable>
 #include <memory>

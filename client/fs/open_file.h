@@ -27,6 +27,7 @@ class OpenFile {
   }
 
   ~OpenFile() {
+    start_.reset();
     table_.remove_handle(nodeid_, handle_);
     remote_.close(handle_);
   }
@@ -43,6 +44,9 @@ class OpenFile {
     return image_;
   }
 
+  /// What the opening set off, to end before the handle is closed. Before others see this object.
+  void set_start(std::shared_ptr<const void> start) { start_ = std::move(start); }
+
   /// A small file goes on with new content.
   void set_image(std::shared_ptr<const Image> image) {
     const std::lock_guard lock(mutex_);
@@ -56,6 +60,7 @@ class OpenFile {
   const std::uint64_t handle_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Image> image_;
+  std::shared_ptr<const void> start_;
 };
 
 inline bool is_small(const Image& image) noexcept {

@@ -12,43 +12,67 @@ Opening::Opening(Files& files, NodeView node, Done<Files::Opened> done, Files::S
 
 void Opening::start() {
   const unsigned step = ++attempts_;
-  const TimePoint asked = SteadyClock::instance().now();
+  asked_ = SteadyClock::instance().now();
   RemoteSession& remote = files_.parts_.remote;
-  const CallId call = remote.open(
-      node_.ref(), [self = shared_from_this(), asked](Result<OpenedHandle> answer) mutable {
-        self->opened(std::move(answer), asked);
+  ImageGuide* const guide = files_.parts_.guide;
+  const NodeRef node = node_.ref();
+  awaited_ = guide == nullptr ? 1 : 2;
+  const CallId call =
+      remote.open(node, [self = shared_from_this()](Result<OpenedHandle> answer) mutable {
+        self->opened(std::move(answer));
       });
-  slot_->bind(step, [&remote, call] { remote.cancel(call); });
+  if (guide == nullptr) {
+    slot_->bind(step, [&remote, call] { remote.cancel(call); });
+    return;
+  }
+  const auto search = guide->search(node, node_.attributes.version.size,
+                                    [self = shared_from_this()](ImageGuide::Found found) {
+                                      self->found(std::move(found));
+                                    });
+  slot_->bind(step, [&remote, guide, call, search] {
+    remote.cancel(call);
+    guide->cancel(*search);
+  });
 }
 
-void Opening::opened(Result<OpenedHandle> answer, TimePoint asked) {
+void Opening::opened(Result<OpenedHandle> answer) {
   if (!answer) {
     Error error = std::move(answer).error();
     // The name is gone or means another file: the kernel is to look it up again.
     if (error.code == ErrorCode::kNotFound || error.code == ErrorCode::kNotDirectory)
       error.code = ErrorCode::kStale;
-    return refuse(std::move(error));
+    return refuse(std::move(error));  // whatever else is found, nobody takes it
   }
-  // Receiving threads do not touch the disk.
-  files_.disk_.post(
-      [self = shared_from_this(), opened = *answer, asked] { self->take_handle(opened, asked); });
+  handle_ = *answer;
+  arrive();
 }
 
-void Opening::take_handle(const OpenedHandle& opened, TimePoint asked) {
+void Opening::found(ImageGuide::Found found) {
+  found_ = std::move(found);
+  arrive();
+}
+
+void Opening::arrive() {
+  // Receiving threads do not touch the disk.
+  if (--awaited_ == 0)
+    files_.disk_.post([self = shared_from_this()] { self->take_handle(); });
+}
+
+void Opening::take_handle() {
   const FilesParts& parts = files_.parts_;
-  const Attributes& attributes = opened.attributes;
+  const Attributes& attributes = handle_.attributes;
   auto image = std::make_shared<Image>();
-  image->handle = opened.handle;
+  image->handle = handle_.handle;
   image->version = attributes.version;
   if (!is_plausible(attributes) || attributes.type != FileType::kRegular) {
-    parts.remote.close(opened.handle);
+    parts.remote.close(handle_.handle);
     return refuse({ErrorCode::kProtocol, "impossible attributes of an open file"});
   }
 
   const Change change =
-      parts.table.observe(node_.nodeid, attributes, asked, SteadyClock::instance().now());
+      parts.table.observe(node_.nodeid, attributes, asked_, SteadyClock::instance().now());
   if (change == Change::kSuperseded || change == Change::kOther) {
-    parts.remote.close(opened.handle);
+    parts.remote.close(handle_.handle);
     return refuse({ErrorCode::kStale, "the file has changed"});
   }
   if (change == Change::kInPlace) {
@@ -57,6 +81,12 @@ void Opening::take_handle(const OpenedHandle& opened, TimePoint asked) {
     parts.caches.forget_attributes(node_.nodeid);
   }
 
+  if (parts.guide != nullptr) {
+    if (Status good = parts.guide->prepare(node_.ref(), found_, *image); !good) {
+      parts.remote.close(handle_.handle);
+      return refuse(std::move(good).error());
+    }
+  }
   bool must_confirm = false;
   if (auto cached = parts.cache.open_file(parts.export_key, image->version)) {
     image->cached = std::move(cached->file);
@@ -90,8 +120,13 @@ void Opening::finish() {
   Files::Opened result;
   result.keep_pages =
       files_.parts_.table.keep_pages_over_open(node_.nodeid, young_, pages_doubtful_);
+  ImageGuide* const guide = files_.parts_.guide;
+  if (guide != nullptr)
+    file_->set_start(guide->opened(node_.ref(), file_->image()));
   result.id = files_.insert(std::move(file_));
   done_(result);
+  if (guide != nullptr && !found_.manifest.head.empty())
+    files_.disk_.post([self = shared_from_this(), guide] { guide->keep(self->found_); });
 }
 
 void Opening::refuse(Error error) {

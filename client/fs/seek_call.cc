@@ -1,5 +1,7 @@
 #include "fs/seek_call.h"
 
+#include "source/image_manifest.h"
+
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -30,7 +32,25 @@ SeekCall::SeekCall(Files& files, std::shared_ptr<OpenFile> file, std::uint64_t o
 void SeekCall::start() {
   if (range_.offset >= image_->version.size)
     return answer(fail(ErrorCode::kNotFound, "behind the end"));
+  if (image_->manifest != nullptr && image_->manifest->trusted() && !image_->manifest->pinned())
+    return answer(find_in_manifest(image_->manifest->manifest()));
   advance();
+}
+
+/// Known for the whole file, so nothing is fetched.
+Result<std::uint64_t> SeekCall::find_in_manifest(const Manifest& manifest) const {
+  const bool wants_zero = what_ == SeekFor::kHole;
+  for (std::uint64_t at = range_.offset; at < manifest.size();) {
+    const ByteRange step = clamp_to_size({at, kRegionSize - at % kRegionSize}, manifest.size());
+    for (const ZeroRun& run : zero_runs(manifest, step)) {
+      if (run.zero == wants_zero)
+        return run.range.offset;
+    }
+    at = step.end();
+  }
+  if (wants_zero)
+    return manifest.size();
+  return fail(ErrorCode::kNotFound, "no data up to the end");
 }
 
 /// A loop, because cached steps complete inside read(): recursion would grow with the file.

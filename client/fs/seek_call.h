@@ -1,5 +1,6 @@
 #pragma once
 
+#include "manifest/manifest.h"
 #include "fs/files.h"
 
 #include <atomic>
@@ -25,6 +26,7 @@ class SeekCall final : public ReadSink, public std::enable_shared_from_this<Seek
   enum class Step { kStarted, kWaiting, kEnded };
 
   void advance();
+  Result<std::uint64_t> find_in_manifest(const Manifest& manifest) const;
   bool go_on();  ///< false when the answer has been given
   void answer(Result<std::uint64_t> result);
 

@@ -105,8 +105,8 @@ class ReaddirAnswer final : public Answer {
 class ReadAnswer final : public Answer {
  public:
   /// Two owners of `sink`: the caller and this.
-  ReadAnswer(const std::vector<ReadExtent>& extents, std::shared_ptr<RemoteReadSink> sink)
-      : check_(extents), sink_(std::move(sink)) {}
+  ReadAnswer(const ReadRequest& request, std::shared_ptr<RemoteReadSink> sink)
+      : check_(request.extents, request.want_leaves), sink_(std::move(sink)) {}
 
   Status on_frame(const std::shared_ptr<const Bytes>& frame, bool last) override;
 

@@ -22,13 +22,16 @@ bool stores_what_its_kind_says(const Segment& segment) {
     case SegmentKind::kZero:
     case SegmentKind::kHole:
       return segment.stored == 0;
+    case SegmentKind::kLeaves:
+      return segment.stored > 0;  // the codec has looked at the rest
   }
   return false;
 }
 
 }  // namespace
 
-ReadCheck::ReadCheck(const std::vector<ReadExtent>& extents) {
+ReadCheck::ReadCheck(const std::vector<ReadExtent>& extents, bool leaves_wanted)
+    : leaves_wanted_(leaves_wanted) {
   for (const ReadExtent& extent : extents) {
     File* file = find(extent.handle);
     if (file == nullptr) {
@@ -103,6 +106,11 @@ Status ReadCheck::take_segment(const ReadReply& reply, const Segment& segment) {
     return fail(ErrorCode::kProtocol, "a segment belongs to a file with an error");
   if (segment.length == 0 || !stores_what_its_kind_says(segment))
     return fail(ErrorCode::kProtocol, "a segment's sizes contradict its kind");
+  if (segment.kind == SegmentKind::kLeaves) {
+    if (!leaves_wanted_)
+      return fail(ErrorCode::kProtocol, "leaves that were not asked for");
+    return {};
+  }
 
   // The extent that this segment continues: the last one that starts at or before it.
   const auto behind = std::upper_bound(

@@ -14,7 +14,7 @@ namespace slipway {
 class ReadCheck {
  public:
   /// REQUIRES: the limits of ReadRequest.
-  explicit ReadCheck(const std::vector<ReadExtent>& extents);
+  explicit ReadCheck(const std::vector<ReadExtent>& extents, bool leaves_wanted = false);
 
   /// kProtocol: a lie. kChanging: an honest server may say it when a file changes between two
   /// frames; the frame must not be used then.
@@ -44,6 +44,7 @@ class ReadCheck {
   Status complete() const;
   File* find(std::uint64_t handle);
 
+  const bool leaves_wanted_;
   std::vector<File> files_;  ///< ascending by handle
   std::uint64_t frames_ = 0;
 };

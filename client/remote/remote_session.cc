@@ -163,14 +163,16 @@ void RemoteSessionImpl::close(std::uint64_t handle) {
   engine_.close_handle(handle);
 }
 
-CallId RemoteSessionImpl::read(std::vector<ReadExtent> extents, Priority priority,
-                               std::shared_ptr<RemoteReadSink> sink) {
+CallId RemoteSessionImpl::read(RemoteReadRequest request, std::shared_ptr<RemoteReadSink> sink) {
+  ReadRequest message{options_.accept_zstd, std::move(request.extents),
+                      request.want_leaves && has_manifests()};
+  const std::vector<ReadExtent>& extents = message.extents;
   assert(!extents.empty() && extents.size() <= kReadExtentsMax);
   auto call = std::make_shared<Call>();
   const CallId id = engine_.new_cookie();
   call->cookie = id;
   call->type = MessageType::kRead;
-  call->priority = priority;
+  call->priority = request.priority;
   call->deadline = options_.soft ? deadline() : TimePoint::max();
   for (const ReadExtent& extent : extents) {
     assert(extent.length != 0 && is_valid(ByteRange{extent.offset, extent.length}));
@@ -179,9 +181,8 @@ CallId RemoteSessionImpl::read(std::vector<ReadExtent> extents, Priority priorit
       call->handles.push_back(extent.handle);
   }
   assert(call->bytes <= kReadBytesMax);
-  call->answer = std::make_unique<ReadAnswer>(extents, std::move(sink));
-  call->frame = make_request(MessageType::kRead, id, priority,
-                             ReadRequest{options_.accept_zstd, std::move(extents)});
+  call->answer = std::make_unique<ReadAnswer>(message, std::move(sink));
+  call->frame = make_request(MessageType::kRead, id, request.priority, message);
   engine_.submit(std::move(call));
   return id;
 }

@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "session/session_connector.h"
+#include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 #include "wire/setup.h"
@@ -84,6 +85,15 @@ struct OpenedHandle {
   Attributes attributes;
 };
 
+/// What to read, and how much it hurries.
+struct RemoteReadRequest {
+  std::vector<ReadExtent> extents;
+  Priority priority = Priority::kDemand;
+  bool want_leaves = false;
+};
+
+struct PutProfileDone {};
+
 /// One mount's channel to one export: requests with cookies over connection 0 and the TCP
 /// connections, answered in any order; redials connections, asks idempotent requests again, and
 /// makes a new session when the server's process is gone (handles are then opened again by path and
@@ -116,9 +126,23 @@ class RemoteSession {
   /// Needs no answer.
   virtual void close(std::uint64_t handle) = 0;
   virtual CallId confirm(ConfirmRequest request, Done<ConfirmReply> done) = 0;
-  /// REQUIRES: the limits of ReadRequest.
-  virtual CallId read(std::vector<ReadExtent> extents, Priority priority,
-                      std::shared_ptr<RemoteReadSink> sink) = 0;
+  /// REQUIRES: the limits of ReadRequest. Leaves are asked for only from a server that has them.
+  virtual CallId read(RemoteReadRequest request, std::shared_ptr<RemoteReadSink> sink) = 0;
+
+  CallId read(std::vector<ReadExtent> extents, Priority priority,
+              std::shared_ptr<RemoteReadSink> sink) {
+    return read(RemoteReadRequest{std::move(extents), priority, false}, std::move(sink));
+  }
+
+  // Of kFeatureManifests: kNotSupported at once when the server does not have it, as here.
+
+  virtual CallId manifest(ManifestRequest, Done<ManifestReply> done) { return refuse(done); }
+
+  virtual CallId leaves(LeavesRequest, Done<LeavesReply> done) { return refuse(done); }
+
+  virtual CallId profile(ProfileRequest, Done<ProfileReply> done) { return refuse(done); }
+
+  virtual CallId put_profile(PutProfileRequest, Done<PutProfileDone> done) { return refuse(done); }
 
   /// The call's completion comes soon, with kCancelled unless it was already on its way.
   virtual void cancel(CallId call) = 0;
@@ -127,6 +151,14 @@ class RemoteSession {
 
   /// Says goodbye, ends all connections and threads, fails what waits with kDisconnected.
   virtual void stop() = 0;
+
+ protected:
+  /// A call of a feature that the server does not have.
+  template <class Reply>
+  static CallId refuse(const Done<Reply>& done) {
+    done(fail(ErrorCode::kNotSupported, "the server has no manifests"));
+    return 1;
+  }
 };
 
 }  // namespace slipway

@@ -33,8 +33,11 @@ class RemoteSessionImpl final : public RemoteSession {
   CallId open(const NodeRef& node, Done<OpenedHandle> done) override;
   void close(std::uint64_t handle) override;
   CallId confirm(ConfirmRequest request, Done<ConfirmReply> done) override;
-  CallId read(std::vector<ReadExtent> extents, Priority priority,
-              std::shared_ptr<RemoteReadSink> sink) override;
+  CallId read(RemoteReadRequest request, std::shared_ptr<RemoteReadSink> sink) override;
+  CallId manifest(ManifestRequest request, Done<ManifestReply> done) override;
+  CallId leaves(LeavesRequest request, Done<LeavesReply> done) override;
+  CallId profile(ProfileRequest request, Done<ProfileReply> done) override;
+  CallId put_profile(PutProfileRequest request, Done<PutProfileDone> done) override;
   void cancel(CallId call) override;
   RemoteStatus status() const override;
   void stop() override;
@@ -46,6 +49,12 @@ class RemoteSessionImpl final : public RemoteSession {
              std::unique_ptr<Answer> answer, OpenAnswer* open = nullptr);
 
   TimePoint deadline() const;
+  bool has_manifests() const { return (server().features & kFeatureManifests) != 0; }
+
+  /// Of a feature that the server may not have.
+  template <class Reply, class Message>
+  CallId ask_feature(MessageType type, const Message& message, std::vector<std::uint64_t> handles,
+                     typename ValueAnswer<Reply>::Decode decode, Done<Reply> done);
   CallId confirm_part(ConfirmRequest request, Done<ConfirmReply> done);
 
   const RemoteOptions options_;

@@ -14,6 +14,8 @@
 namespace slipway {
 
 class CachedFile;
+class ImageManifest;
+class TouchRecorder;
 
 /// An open file as the stack sees it: which remote handle to ask, which version its readers opened.
 /// Immutable. Owners: the file system's handle and the requests under way.
@@ -21,6 +23,8 @@ struct Image {
   std::uint64_t handle = 0;            ///< of the wire
   VersionRecord version;               ///< data of another content is kStale, never delivered
   std::shared_ptr<CachedFile> cached;  ///< where its units live; null: uncached
+  std::shared_ptr<ImageManifest> manifest;  ///< what is known of the content; null: nothing
+  std::shared_ptr<TouchRecorder> touches;   ///< learns what a start reads; null: nobody learns
 };
 
 enum class PieceKind : std::uint8_t { kBytes, kZero, kHole, kFile };

@@ -3,6 +3,7 @@
 #include "base/guarded.h"
 #include "base/log.h"
 #include "source/delivery.h"
+#include "source/image_manifest.h"
 #include "source/ranges.h"
 #include "source/reply_decoder.h"
 
@@ -15,6 +16,9 @@
 namespace slipway {
 
 namespace {
+
+/// Bytes of one request that nobody waits for.
+constexpr std::uint64_t kPrefetchBytesMax = kRegionSize;
 
 class RemoteRead;
 
@@ -130,6 +134,20 @@ class RequestSink final : public RemoteReadSink {
   ReplyDecoder decoder_;
 };
 
+/// Whether leaves of what is asked for are still unknown.
+bool want_leaves(const Image& image, const std::vector<ReadExtent>& extents) {
+  if (image.manifest == nullptr || !image.manifest->trusted())
+    return false;
+  return std::any_of(extents.begin(), extents.end(), [&](const ReadExtent& extent) {
+    const std::uint64_t last = region_of(extent.offset + extent.length - 1);
+    for (std::uint64_t region = region_of(extent.offset); region <= last; ++region) {
+      if (!image.manifest->has_leaves(region))
+        return true;
+    }
+    return false;
+  });
+}
+
 /// The ranges' units as extents, in requests of at most `bytes_max`.
 std::vector<std::vector<ReadExtent>> plan_requests(std::uint64_t handle,
                                                    const std::vector<ByteRange>& ranges,
@@ -175,7 +193,11 @@ class RemoteSource final : public BlockSource {
       sink->on_done({});
       return id;
     }
-    const auto requests = plan_requests(request.image->handle, ranges, options_.request_bytes_max);
+    // A prefetch comes by regions: so a region's leaves come once.
+    const std::uint64_t bytes_max = request.priority == Priority::kPrefetch
+                                        ? std::max(options_.request_bytes_max, kPrefetchBytesMax)
+                                        : options_.request_bytes_max;
+    const auto requests = plan_requests(request.image->handle, ranges, bytes_max);
     const auto read =
         std::make_shared<RemoteRead>(id, remote_, table_, std::move(ranges), std::move(sink));
     table_->lock()->emplace(id, read);
@@ -183,7 +205,9 @@ class RemoteSource final : public BlockSource {
       if (read->ended())
         break;
       auto answer = std::make_shared<RequestSink>(read, request.image, extents);
-      read->add_call(remote_.read(extents, request.priority, std::move(answer)));
+      const bool leaves = want_leaves(*request.image, extents);
+      read->add_call(
+          remote_.read(RemoteReadRequest{extents, request.priority, leaves}, std::move(answer)));
     }
     return id;
   }

@@ -1,5 +1,7 @@
 #include "source/reply_decoder.h"
 
+#include "base/log.h"
+#include "source/image_manifest.h"
 #include "source/ranges.h"
 #include "wire/compression.h"
 
@@ -35,6 +37,8 @@ PieceKind kind_of(SegmentKind kind) {
       return PieceKind::kZero;
     case SegmentKind::kHole:
       return PieceKind::kHole;
+    case SegmentKind::kLeaves:
+      break;  // not content
   }
   return PieceKind::kBytes;
 }
@@ -46,6 +50,18 @@ ErrorCode reported_code(std::uint32_t status) {
   const bool is_ours = code == ErrorCode::kDisconnected || code == ErrorCode::kCancelled ||
                        code == ErrorCode::kProtocol || code == ErrorCode::kCorrupt;
   return is_ours ? ErrorCode::kIo : code;
+}
+
+/// What comes is not what the manifest says. Of a pinned image that is refused, of another one it is
+/// the manifest that nobody believes any more.
+Status contradict(ImageManifest& known, std::string_view what, std::uint64_t which) {
+  if (known.pinned()) {
+    log_error("{} {} is not of the pinned image {}", what, which, to_text(known.manifest().root));
+    return fail(ErrorCode::kCorrupt, "{} {} is not of the pinned image", what, which);
+  }
+  log_warning("{} {} contradicts the image's manifest, which is not used any more", what, which);
+  known.distrust();
+  return {};
 }
 
 std::uint64_t units_in(std::uint64_t bytes) {
@@ -101,6 +117,13 @@ Status ReplyDecoder::check_file(const ReadFile& file) const {
     return fail(reported_code(file.status), "the server could not read the file");
   if (!same_content(file.version, image_->version))
     return fail(ErrorCode::kStale, "the file was changed on the server while it was open");
+  // Size and mtime are set back by whoever likes, so what was zero need not be any more.
+  ImageManifest* const known = image_->manifest.get();
+  if (known != nullptr && !known->pinned() && known->trusted() &&
+      file.version != image_->version) {
+    log_info("the image's manifest is not used any more: the file's change time has moved");
+    known->distrust();
+  }
   return {};
 }
 
@@ -123,6 +146,8 @@ Result<std::size_t> ReplyDecoder::find(const Segment& segment) const {
 
 Status ReplyDecoder::decode_segment(const Segment& segment, ByteView stored, const ReadFile& file,
                                     std::vector<Piece>& pieces) {
+  if (segment.kind == SegmentKind::kLeaves)
+    return learn_leaves(segment, stored);
   SLIPWAY_TRY_ASSIGN(const std::size_t first, find(segment));
   const std::size_t count = units_in(segment.length);
   const auto begin = seen_.begin() + static_cast<std::ptrdiff_t>(first);
@@ -144,8 +169,38 @@ Status ReplyDecoder::decode_segment(const Segment& segment, ByteView stored, con
     begin[static_cast<std::ptrdiff_t>(unit)] = true;
     seen_count_++;
     const Piece piece = cut_piece(whole, {segment.offset + unit * kUnitSize, kUnitSize});
+    SLIPWAY_TRY(check_unit(piece));
     if (!append_to_last(pieces, piece))
       pieces.push_back(piece);
+  }
+  return {};
+}
+
+Status ReplyDecoder::learn_leaves(const Segment& segment, ByteView leaves) {
+  ImageManifest* const known = image_->manifest.get();
+  if (known == nullptr || !known->trusted())
+    return {};
+  if (known->add_leaves(region_of(segment.offset), leaves))
+    return {};
+  return contradict(*known, "the hashes of region", region_of(segment.offset));
+}
+
+Status ReplyDecoder::check_unit(const Piece& unit) {
+  ImageManifest* const known = image_->manifest.get();
+  if (known == nullptr || !known->trusted())
+    return {};
+  const std::uint64_t offset = unit.range.offset;
+  switch (unit.kind == PieceKind::kBytes ? known->check_bytes(offset, unit.bytes)
+                                         : known->check_zero(offset)) {
+    case ImageManifest::Verdict::kRight:
+      return {};
+    case ImageManifest::Verdict::kUnknown:
+      // The server has let the manifest go, which it does when the file was changed.
+      if (!known->pinned())
+        return {};
+      [[fallthrough]];
+    case ImageManifest::Verdict::kWrong:
+      return contradict(*known, "the unit at", offset);
   }
   return {};
 }

@@ -12,7 +12,7 @@
 namespace slipway {
 
 /// Turns the frames of one request's answer into pieces: decompresses, checks the version against
-/// the image's, and passes each unit on once, whatever comes again after a retry. Pieces are runs
+/// the image's and the units against its manifest, and passes each unit on once, whatever comes again after a retry. Pieces are runs
 /// as long as the frame allows, uncut. One frame at a time. Owned by the request's sink.
 class ReplyDecoder {
  public:
@@ -33,6 +33,9 @@ class ReplyDecoder {
   Status decode_segment(const Segment& segment, ByteView stored, const ReadFile& file,
                         std::vector<Piece>& pieces);
   Status unpack(const Segment& segment, ByteView stored, Piece& piece);
+  Status learn_leaves(const Segment& segment, ByteView leaves);
+  /// Is a unit what the image's manifest says? kCorrupt when not, and the image is pinned.
+  Status check_unit(const Piece& unit);
 
   const std::shared_ptr<const Image> image_;  ///< owners: the reads under way, the file system
   std::vector<ReadExtent> extents_;           ///< cut at the file's last unit

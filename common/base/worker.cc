@@ -1,4 +1,4 @@
-#include "fs/worker.h"
+#include "base/worker.h"
 
 #include <utility>
 

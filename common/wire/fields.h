@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-// Fields that several messages share; only for the .cc files of this folder. put() appends a field,
+// Fields that several messages and formats share; only for .cc files. put() appends a field,
 // get() takes it off and makes the reader bad when it is outside its limits.
 
 namespace slipway {

@@ -23,6 +23,10 @@ bool is_known(MessageType type) noexcept {
     case MessageType::kClose:
     case MessageType::kRead:
     case MessageType::kConfirm:
+    case MessageType::kManifest:
+    case MessageType::kLeaves:
+    case MessageType::kProfile:
+    case MessageType::kPutProfile:
       return true;
   }
   return false;

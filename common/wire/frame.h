@@ -22,6 +22,10 @@ enum class MessageType : std::uint16_t {
   kClose = 22,
   kRead = 23,
   kConfirm = 24,
+  kManifest = 25,    ///< this one and those below: kFeatureManifests
+  kLeaves = 26,
+  kProfile = 27,
+  kPutProfile = 28,
 };
 
 enum FrameFlags : std::uint16_t {

@@ -15,6 +15,12 @@ constexpr std::size_t kReadFileSize = 8 + 4 + 1 + kVersionSize;
 constexpr std::size_t kSegmentSize = 2 + 1 + 8 + 4 + 4;
 constexpr std::size_t kConfirmRegionSize = 8 + kUnitsPerRegion / 8 + sizeof(Checksum);
 
+constexpr std::size_t kLeafBytes = 32;
+
+// What a read request wishes for.
+constexpr unsigned kAcceptZstd = 1;
+constexpr unsigned kWantLeaves = 2;
+
 constexpr std::size_t kReadFilesMax = kReadExtentsMax;
 
 bool is_unit_aligned(std::uint64_t value) noexcept {
@@ -42,6 +48,10 @@ bool is_valid(const Segment& segment, const VersionRecord& version) noexcept {
     case SegmentKind::kZero:
     case SegmentKind::kHole:
       return segment.stored == 0;
+    case SegmentKind::kLeaves:
+      return range.offset % kRegionSize == 0 && segment.length <= kRegionSize &&
+             segment.stored > 0 && segment.stored % kLeafBytes == 0 &&
+             segment.stored <= round_up(range.length, kUnitSize) / kUnitSize * kLeafBytes;
   }
   return false;
 }
@@ -90,9 +100,13 @@ bool segments_fit(const ReadReply& reply, std::size_t data_size) {
       return false;
     const ReadFile& file = reply.files[segment.file];
     std::uint64_t& end = ends[segment.file];
-    if (file.status != 0 || !is_valid(segment, file.version) || segment.offset < end)
+    if (file.status != 0 || !is_valid(segment, file.version))
       return false;
-    end = segment.offset + segment.length;
+    if (segment.kind != SegmentKind::kLeaves) {
+      if (segment.offset < end)
+        return false;
+      end = segment.offset + segment.length;
+    }
     stored += segment.stored;
   }
   return stored == data_size;
@@ -102,7 +116,8 @@ bool segments_fit(const ReadReply& reply, std::size_t data_size) {
 
 void encode(Bytes& to, const ReadRequest& m) {
   WireWriter writer(to);
-  put_bool(writer, m.accept_zstd);
+  writer.u8(static_cast<std::uint8_t>((m.accept_zstd ? kAcceptZstd : 0U) |
+                                      (m.want_leaves ? kWantLeaves : 0U)));
   writer.u32(static_cast<std::uint32_t>(m.extents.size()));
   for (const ReadExtent& extent : m.extents) {
     writer.u64(extent.handle);
@@ -159,7 +174,11 @@ void encode(Bytes& to, const ConfirmReply& m) {
 Result<ReadRequest> decode_read_request(ByteView body) {
   WireReader from(body);
   ReadRequest m;
-  m.accept_zstd = get_bool(from);
+  const std::uint8_t wishes = from.u8();
+  if (wishes > (kAcceptZstd | kWantLeaves))
+    from.set_bad();
+  m.accept_zstd = (wishes & kAcceptZstd) != 0;
+  m.want_leaves = (wishes & kWantLeaves) != 0;
   const std::size_t count = get_count(from, kReadExtentsMax, kExtentSize);
   m.extents.reserve(count);
   std::uint64_t bytes = 0;

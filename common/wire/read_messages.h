@@ -27,6 +27,7 @@ struct ReadExtent {
 struct ReadRequest {
   bool accept_zstd = true;
   std::vector<ReadExtent> extents;
+  bool want_leaves = false;  ///< kFeatureManifests: segments of kind kLeaves may come
 };
 
 enum class SegmentKind : std::uint8_t {
@@ -34,6 +35,9 @@ enum class SegmentKind : std::uint8_t {
   kZstd = 1,  ///< one unit (or a file's short last one) as one zstd frame
   kZero = 2,  ///< allocated, all zero: no bytes travel
   kHole = 3,  ///< a hole on the server: no bytes travel
+  /// Not content: the leaves (32 bytes each) of the region that starts at `offset`. `length` is the
+  /// region's, cut at the file's end. Comes once in an answer, before the region's first unit.
+  kLeaves = 4,
 };
 
 /// What a frame says of one file: the version that every segment of it in this frame was read from,
@@ -48,7 +52,7 @@ struct ReadFile {
 };
 
 /// A run of bytes. Starts at a unit boundary; its length is a multiple of kUnitSize or ends at the
-/// file's size.
+/// file's size. Segments of one file ascend, those of kind kLeaves aside.
 struct Segment {
   std::uint16_t file = 0;  ///< index into `files`
   SegmentKind kind = SegmentKind::kData;

@@ -40,9 +40,10 @@ std::array<std::byte, kRecordHeaderSize> encode_record_header(const RecordHeader
 Result<RecordHeader> decode_record_header(ByteView bytes, std::size_t length_max);
 
 // Feature bits: what a side can do beyond version 1's base. Unknown bits are ignored; a message or
-// field of a feature is used only when both sides named its bit. None is assigned yet.
+// field of a feature is used only when both sides named its bit.
 using FeatureBits = std::uint64_t;
-inline constexpr FeatureBits kFeaturesSupported = 0;
+inline constexpr FeatureBits kFeatureManifests = 1;  ///< manifests, leaves, profiles
+inline constexpr FeatureBits kFeaturesSupported = kFeatureManifests;
 
 enum class CipherSuite : std::uint8_t {
   kAes256Gcm = 1,

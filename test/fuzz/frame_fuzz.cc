@@ -1,5 +1,6 @@
 #include "fuzz_target.h"
 #include "wire/frame.h"
+#include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 
@@ -46,6 +47,14 @@ void check_request(MessageType type, ByteView body) {
       return check(decode_read_request, body);
     case MessageType::kConfirm:
       return check(decode_confirm_request, body);
+    case MessageType::kManifest:
+      return check(decode_manifest_request, body);
+    case MessageType::kLeaves:
+      return check(decode_leaves_request, body);
+    case MessageType::kProfile:
+      return check(decode_profile_request, body);
+    case MessageType::kPutProfile:
+      return check(decode_put_profile_request, body);
   }
 }
 
@@ -55,6 +64,7 @@ void check_reply(MessageType type, ByteView body) {
     case MessageType::kGoodbye:
     case MessageType::kCancel:
     case MessageType::kClose:
+    case MessageType::kPutProfile:
       return;
     case MessageType::kLookup:
     case MessageType::kGetattr:
@@ -70,6 +80,12 @@ void check_reply(MessageType type, ByteView body) {
       return check(decode_read_reply, body);
     case MessageType::kConfirm:
       return check(decode_confirm_reply, body);
+    case MessageType::kManifest:
+      return check(decode_manifest_reply, body);
+    case MessageType::kLeaves:
+      return check(decode_leaves_reply, body);
+    case MessageType::kProfile:
+      return check(decode_profile_reply, body);
   }
 }
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import select
 import shutil
 import signal
@@ -24,6 +25,7 @@ LINK_EMULATOR = os.environ.get("LINK_EMULATOR", "link_emulator")
 SSHD = "/usr/sbin/sshd"
 CLIENT_ADDRESS = "10.77.0.1"
 SERVER_ADDRESS = "10.77.0.2"
+UNIT = 16 * 1024
 SKIP = 77  # the exit status by which meson knows a skipped test
 
 
@@ -71,16 +73,25 @@ def stop(process, timeout=10):
 
 
 class TempTree:
-    """A directory of the test's own, on a real file system."""
+    """A directory of the test's own, on a real file system. What a sanitizer finds in the programs
+    goes to files in it, for a daemon has no terminal; at the end any such report is an error."""
 
     def __enter__(self):
         base = os.environ.get("SLIPWAY_TEST_DIR", "/var/tmp")
         self.path = pathlib.Path(tempfile.mkdtemp(prefix="slipway-system-", dir=base))
+        self.environment = {name: os.environ[name] for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")
+                            if name in os.environ}
+        for name, options in self.environment.items():
+            os.environ[name] = f"{options}:log_path={self.path}/sanitizer"
         return self.path
 
     def __exit__(self, *exc):
+        os.environ.update(self.environment)
         end_sessions(self.path)
+        reports = [report.read_text(errors="replace") for report in self.path.glob("sanitizer.*")]
         shutil.rmtree(self.path, ignore_errors=True)
+        if reports:
+            raise AssertionError("\n".join(reports))
 
 
 def end_sessions(directory):
@@ -300,6 +311,33 @@ class Mount:
         wait_for(lambda: word in self.status()["link"]["transport"], f"transport {word}", timeout)
 
 
+def server_processes(client):
+    """slipwayd of a local mount whose process is `client`: its children, and theirs."""
+    found = []
+    for pid in map(int, run("pgrep", "-P", client, check=False).stdout.split()):
+        found += server_processes(pid)
+        with contextlib.suppress(FileNotFoundError):
+            if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "slipwayd":
+                found.append(pid)
+    return found
+
+
+@contextlib.contextmanager
+def stopped_server(mount):
+    """Within this the server of a local mount answers nothing; it takes no notice of it."""
+    pids = server_processes(mount.status()["pid"])
+    if not pids:
+        raise RuntimeError("a mount without a server")
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
 def is_dead(path):
     try:
         os.stat(path)
@@ -333,6 +371,57 @@ def random_file(path, size):
             n = min(left, 1 << 20)
             f.write(os.urandom(n))
             left -= n
+
+
+def patterned_image(path, units, seed):
+    """An image of units of 16 KiB as guests leave them: of each eight, three are zero, three are
+    incompressible and two are text; the second 4 MiB are all zero. The zeros are written, so that
+    the file has no holes; the last unit is a short one. Its content."""
+    generator = random.Random(seed)
+    content = bytearray()
+    for unit in range(units):
+        if unit % 8 < 3 or 256 <= unit < 512:
+            content += bytes(UNIT)
+        elif unit % 8 < 6:
+            content += generator.randbytes(UNIT)
+        else:
+            line = b"unit %d of the image made from seed %d\n" % (unit, seed)
+            content += (line * (UNIT // len(line) + 1))[:UNIT]
+    content += generator.randbytes(1000)
+    pathlib.Path(path).write_bytes(content)
+    return bytes(content)
+
+
+def data_extents(content):
+    """What is not zero, by units: a list of [begin, end)."""
+    extents = []
+    for begin in range(0, len(content), UNIT):
+        end = min(begin + UNIT, len(content))
+        if content.count(0, begin, end) == end - begin:
+            continue
+        if extents and extents[-1][1] == begin:
+            extents[-1][1] = end
+        else:
+            extents.append([begin, end])
+    return extents
+
+
+def slipwayd(*arguments, check=True):
+    return run(SLIPWAYD, *arguments, check=check)
+
+
+def publish(*arguments):
+    """Publishes, and waits until the files' change times, which publishing moves, are old enough
+    for a server to believe the manifests. What publish said, by path."""
+    lines = slipwayd("publish", "--json", *arguments).stdout.splitlines()
+    time.sleep(2.1)
+    said = [json.loads(line) for line in lines]
+    return {line["path"]: line for line in said if line["event"] in ("published", "skipped")}
+
+
+def manifest(image):
+    """What `slipwayd manifest show` says of it."""
+    return json.loads(slipwayd("manifest", "show", "--json", image, check=False).stdout)
 
 
 GUEST_INIT = """#!/bin/sh

@@ -53,6 +53,19 @@ class SshMount(unittest.TestCase):
         self.assertEqual((m.path / "f").read_text(), "hello")
         m.wait_transport("tcp")
 
+    def test_verbose_names_the_steps_and_only_twice_verbose_quotes_libssh(self):
+        m = Mount(f"server:{self.export}", self.dir, self.sshd().options())
+        m.path.mkdir()
+        self.addCleanup(m.__exit__)
+        for flag in "-v", "-vv":
+            with self.subTest(flag=flag):
+                told = testbed.run(*m.command(), flag).stderr
+                m.umount()
+                for step in ("server: connecting to 127.0.0.1", "is known",
+                             "server: logged in as root", "server: starting"):
+                    self.assertIn(step, told)
+                self.assertEqual("libssh: " in told, flag == "-vv", told)
+
     def test_transport_ssh_stays_inside_ssh(self):
         testbed.random_file(self.export / "disk", 3_000_000)
         m = self.mount([*self.sshd().options(), "transport=ssh"])

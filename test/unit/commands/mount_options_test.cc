@@ -1,4 +1,5 @@
 #include "commands/mount_options.h"
+#include "commands/default_cache.h"
 
 #include <cstdlib>
 

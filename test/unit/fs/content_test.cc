@@ -5,7 +5,7 @@
 #include "fs/contained_link.h"
 #include "fs/read_reply.h"
 #include "fs/thread_fate.h"
-#include "fs/worker.h"
+#include "base/worker.h"
 #include "support/catch.h"
 #include "support/temp_dir.h"
 

@@ -305,7 +305,7 @@ CallId FakeRemote::confirm(ConfirmRequest, Done<ConfirmReply> done) {
   return 1;
 }
 
-CallId FakeRemote::read(std::vector<ReadExtent>, Priority, std::shared_ptr<RemoteReadSink> sink) {
+CallId FakeRemote::read(RemoteReadRequest, std::shared_ptr<RemoteReadSink> sink) {
   sink->on_done(fail(ErrorCode::kNotSupported, "the source reads"));
   return 1;
 }

@@ -109,8 +109,7 @@ class FakeRemote final : public RemoteSession {
   CallId open(const NodeRef& node, Done<OpenedHandle> done) override;
   void close(std::uint64_t handle) override;
   CallId confirm(ConfirmRequest request, Done<ConfirmReply> done) override;
-  CallId read(std::vector<ReadExtent> extents, Priority priority,
-              std::shared_ptr<RemoteReadSink> sink) override;
+  CallId read(RemoteReadRequest request, std::shared_ptr<RemoteReadSink> sink) override;
 
   void cancel(CallId call) override { network_.cancel(call); }
 

@@ -209,6 +209,10 @@ bool FakeServer::answer_by_itself(const Request& request) {
     case MessageType::kReadlink:
     case MessageType::kStatfs:
     case MessageType::kConfirm:
+    case MessageType::kManifest:
+    case MessageType::kLeaves:
+    case MessageType::kProfile:
+    case MessageType::kPutProfile:
       break;
   }
   return false;

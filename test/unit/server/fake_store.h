@@ -120,7 +120,12 @@ class FakeStore::File final : public ImageFile {
 
   Result<Attributes> attributes() override { return store_.getattr({name_, {}}); }
 
-  Result<ImageChunk> read(const ByteRange& range, std::size_t data_max, Bytes& to) override {
+  Result<FileId> shared_id() override {
+    SLIPWAY_TRY_ASSIGN(const Attributes found, attributes());
+    return found.version.id;
+  }
+
+  Result<ImageChunk> read(const ReadWish& wish, Bytes& to) override {
     if (store_.hook_)
       store_.hook_(name_);
     std::unique_lock lock(store_.mutex_);
@@ -133,9 +138,9 @@ class FakeStore::File final : public ImageFile {
     const FakeContent& file = store_.files_.at(name_);
     ImageChunk chunk;
     chunk.version = file.version;
-    const ByteRange wanted = clamp_to_size(range, file.version.size);
+    const ByteRange wanted = clamp_to_size(wish.range, file.version.size);
     std::uint64_t at = wanted.offset;
-    for (std::size_t room = data_max; at < wanted.end();) {
+    for (std::size_t room = wish.data_max; at < wanted.end();) {
       const std::uint64_t length = std::min<std::uint64_t>(kUnitSize, wanted.end() - at);
       const bool hole = std::count(file.holes.begin(), file.holes.end(), unit_of(at)) != 0;
       if (!hole && room == 0)

@@ -1,10 +1,13 @@
 #include "server/session_command.h"
 
+#include "manifest/profile.h"
 #include "secure/secret.h"
 #include "server/addresses.h"
+#include "server/init_export.h"
 #include "support/catch.h"
 #include "support/temp_dir.h"
 #include "test_client.h"
+#include "wire/manifest_messages.h"
 #include "wire/setup.h"
 
 #include <algorithm>
@@ -100,6 +103,42 @@ struct ExportDirectory {
 };
 
 }  // namespace
+
+TEST_CASE("a session keeps profiles in the export's box, else in the user's own") {
+  if (ChildSession::program() == nullptr)
+    return;
+  const ExportDirectory e;
+  const TempDir home;
+  REQUIRE(::setenv("XDG_STATE_HOME", home.path().c_str(), 1) == 0);
+  const bool shared = GENERATE(false, true);
+  std::string box = home / "slipwayd";
+  if (shared) {
+    REQUIRE(init_export(e.dir.path()).has_value());
+    box = e.dir / ".slipway/profiles";
+  }
+  ChildSession child({"--read-only"});
+  ClientSetup setup = e.client();
+  setup.mount_id = {std::byte{0xab}};
+  const ServerSetup server = child.set_up(setup);
+  REQUIRE(server.error == 0);
+  CHECK((server.features & kFeatureManifests) != 0);
+  TestClient client(make_plain_channel(std::move(child.transport)));
+  const Profile profile{7, 1, {{0, 1}}};
+  REQUIRE(client
+              .send(MessageType::kPutProfile, 1,
+                    PutProfileRequest{{"file", {}}, "boot", encode_profile(profile)})
+              .has_value());
+  CHECK(client.expect(1).header.status == 0);
+  REQUIRE(client.send(MessageType::kProfile, 2, ProfileRequest{{"file", {}}, "boot"}).has_value());
+  const TestReply reply = client.expect(2);
+  CHECK(decode_profile(decode_profile_reply(reply.body()).value().profile).value() == profile);
+  std::vector<std::string> found;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(box))
+    if (entry.path().string().ends_with("-boot-ab" + std::string(30, '0')))
+      found.push_back(entry.path());
+  CHECK(found.size() == 1);
+  REQUIRE(::unsetenv("XDG_STATE_HOME") == 0);
+}
 
 TEST_CASE("slipwayd session serves a directory over its pipes and over TCP") {
   if (ChildSession::program() == nullptr)

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,7 @@ class FakeRemoteSession final : public RemoteSession {
     std::vector<ReadExtent> extents;
     Priority priority = Priority::kDemand;
     std::shared_ptr<RemoteReadSink> sink;
+    bool want_leaves = false;
   };
 
   /// What the server's file is from now on.
@@ -51,6 +53,12 @@ class FakeRemoteSession final : public RemoteSession {
     frame_units_ = units;
   }
 
+  /// The leaves by region that come with reads that want them, with a region's first unit.
+  void set_leaves(std::vector<Bytes> leaves) {
+    const std::lock_guard lock(mutex_);
+    leaves_ = std::move(leaves);
+  }
+
   /// Changes each frame's reply just before it is delivered.
   void set_twist(std::function<void(ReadReply&)> twist) {
     const std::lock_guard lock(mutex_);
@@ -62,8 +70,10 @@ class FakeRemoteSession final : public RemoteSession {
     fail_with_ = std::move(error);
   }
 
-  CallId read(std::vector<ReadExtent> extents, Priority priority,
-              std::shared_ptr<RemoteReadSink> sink) override {
+  using RemoteSession::read;
+
+  CallId read(RemoteReadRequest request, std::shared_ptr<RemoteReadSink> sink) override {
+    auto& [extents, priority, want_leaves] = request;
     std::unique_lock lock(mutex_);
     const CallId id = next_id_++;
     if (fail_with_) {
@@ -72,9 +82,49 @@ class FakeRemoteSession final : public RemoteSession {
       sink->on_done(fail(error));
       return id;
     }
-    seen_.push_back({id, extents, priority, nullptr});
-    waiting_.push_back({id, std::move(extents), priority, std::move(sink)});
+    seen_.push_back({id, extents, priority, nullptr, want_leaves});
+    waiting_.push_back({id, std::move(extents), priority, std::move(sink), want_leaves});
     return id;
+  }
+
+  /// From now on leaves are answered only by answer_leaves().
+  void hold_leaves() {
+    const std::lock_guard lock(mutex_);
+    hold_leaves_ = true;
+  }
+
+  void answer_leaves() {
+    std::vector<std::function<void()>> held;
+    {
+      const std::lock_guard lock(mutex_);
+      held.swap(held_leaves_);
+    }
+    for (const auto& answer : held)
+      answer();
+  }
+
+  /// Answered at once, unless held; from what set_leaves() was told.
+  CallId leaves(LeavesRequest request, Done<LeavesReply> done) override {
+    LeavesReply reply;
+    {
+      const std::lock_guard lock(mutex_);
+      ++leaves_asked_;
+      for (std::uint64_t region = request.region;
+           region < std::min<std::uint64_t>(request.region + request.count, leaves_.size());
+           ++region)
+        reply.regions.push_back(leaves_[region]);
+      if (hold_leaves_) {
+        held_leaves_.push_back([reply, done] { done(reply); });
+        return 1;
+      }
+    }
+    done(std::move(reply));
+    return 1;
+  }
+
+  unsigned leaves_asked() const {
+    const std::lock_guard lock(mutex_);
+    return leaves_asked_;
   }
 
   std::vector<Read> seen() const {
@@ -197,10 +247,11 @@ class FakeRemoteSession final : public RemoteSession {
 
   void send_frames(const Read& read, std::size_t frames_max, std::size_t frame_units) {
     std::vector<ByteRange> units;
+    std::set<std::uint64_t> regions;  // whose leaves went out
     std::size_t frames = 0;
     const auto flush = [&] {
       if (!units.empty() && frames++ < frames_max)
-        send_frame(read, units);
+        send_frame(read, units, regions);
       units.clear();
     };
     for (const ReadExtent& extent : read.extents) {
@@ -214,12 +265,16 @@ class FakeRemoteSession final : public RemoteSession {
     flush();
   }
 
-  void send_frame(const Read& read, const std::vector<ByteRange>& units) {
+  void send_frame(const Read& read, const std::vector<ByteRange>& units,
+                  std::set<std::uint64_t>& regions) {
     const auto frame = std::make_shared<Bytes>();
     ReadReply reply;
     UnitCompressor compressor;
-    for (const ByteRange& unit : units)
+    for (const ByteRange& unit : units) {
+      if (read.want_leaves && regions.insert(region_of(unit.offset)).second)
+        add_leaves(region_of(unit.offset), *frame, reply);
       add_segment(unit, compressor, *frame, reply);
+    }
     reply.data = *frame;
     std::function<void(ReadReply&)> twist;
     {
@@ -232,6 +287,20 @@ class FakeRemoteSession final : public RemoteSession {
     if (twist)
       twist(reply);
     static_cast<void>(read.sink->on_frame(frame, reply));
+  }
+
+  void add_leaves(std::uint64_t region, Bytes& frame, ReadReply& reply) const {
+    const std::lock_guard lock(mutex_);
+    if (region >= leaves_.size() || leaves_[region].empty())
+      return;
+    Segment segment;
+    segment.kind = SegmentKind::kLeaves;
+    segment.offset = region * kRegionSize;
+    segment.length = static_cast<std::uint32_t>(
+        clamp_to_size({segment.offset, kRegionSize}, content_.size()).length);
+    segment.stored = static_cast<std::uint32_t>(leaves_[region].size());
+    append(frame, leaves_[region]);
+    reply.segments.push_back(segment);
   }
 
   void add_segment(const ByteRange& unit, UnitCompressor& compressor, Bytes& frame,
@@ -279,6 +348,10 @@ class FakeRemoteSession final : public RemoteSession {
   std::function<void(ReadReply&)> twist_;
   std::function<Result<ConfirmReply>(const ConfirmRequest&)> confirm_;
   std::optional<Error> fail_with_;
+  std::vector<Bytes> leaves_;
+  unsigned leaves_asked_ = 0;
+  bool hold_leaves_ = false;
+  std::vector<std::function<void()>> held_leaves_;
   std::vector<Read> seen_;
   std::vector<Read> waiting_;
   std::vector<CallId> cancelled_;

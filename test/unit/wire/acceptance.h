@@ -1,6 +1,7 @@
 #pragma once
 
 #include "support/catch.h"
+#include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 #include "wire/setup.h"
@@ -68,6 +69,34 @@ inline bool accepts(const ConfirmRequest& m) {
 
 inline bool accepts(const ConfirmReply& m) {
   return accepts(decode_confirm_reply, m);
+}
+
+inline bool accepts(const ManifestRequest& m) {
+  return accepts(decode_manifest_request, m);
+}
+
+inline bool accepts(const ManifestReply& m) {
+  return accepts(decode_manifest_reply, m);
+}
+
+inline bool accepts(const LeavesRequest& m) {
+  return accepts(decode_leaves_request, m);
+}
+
+inline bool accepts(const LeavesReply& m) {
+  return accepts(decode_leaves_reply, m);
+}
+
+inline bool accepts(const ProfileRequest& m) {
+  return accepts(decode_profile_request, m);
+}
+
+inline bool accepts(const ProfileReply& m) {
+  return accepts(decode_profile_reply, m);
+}
+
+inline bool accepts(const PutProfileRequest& m) {
+  return accepts(decode_put_profile_request, m);
 }
 
 inline bool accepts(const ClientSetup& m) {

@@ -1,6 +1,7 @@
 #include "samples.h"
 #include "support/catch.h"
 #include "wire/codec.h"
+#include "wire/manifest_messages.h"
 
 #include <cstdlib>
 #include <new>
@@ -57,5 +58,7 @@ TEST_CASE("a decoder allocates no more than the bytes that came justify") {
     CHECK(allocated_for_claim(decode_read_reply, 0, count) <= kErrorTextSize);
     CHECK(allocated_for_claim(decode_confirm_request, 8, count) <= kErrorTextSize);
     CHECK(allocated_for_claim(decode_confirm_reply, 57, count) <= kErrorTextSize);
+    CHECK(allocated_for_claim(decode_leaves_reply, 0, count) <= kErrorTextSize);
+    CHECK(allocated_for_claim(decode_profile_reply, 0, count) <= kErrorTextSize);
   }
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 #include "wire/setup.h"
@@ -61,7 +62,7 @@ inline bool same(const CancelRequest& a, const CancelRequest& b) {
 }
 
 inline bool same(const ReadRequest& a, const ReadRequest& b) {
-  return a.accept_zstd == b.accept_zstd && a.extents == b.extents;
+  return a.accept_zstd == b.accept_zstd && a.want_leaves == b.want_leaves && a.extents == b.extents;
 }
 
 inline bool same(const ReadReply& a, const ReadReply& b) {
@@ -75,6 +76,34 @@ inline bool same(const ConfirmRequest& a, const ConfirmRequest& b) {
 
 inline bool same(const ConfirmReply& a, const ConfirmReply& b) {
   return a.version == b.version && a.young == b.young && a.equal == b.equal;
+}
+
+inline bool same(const ManifestRequest& a, const ManifestRequest& b) {
+  return a.node == b.node && a.offset == b.offset && a.known == b.known;
+}
+
+inline bool same(const ManifestReply& a, const ManifestReply& b) {
+  return a.state == b.state && a.version == b.version && a.total == b.total && a.part == b.part;
+}
+
+inline bool same(const LeavesRequest& a, const LeavesRequest& b) {
+  return a.handle == b.handle && a.region == b.region && a.count == b.count;
+}
+
+inline bool same(const LeavesReply& a, const LeavesReply& b) {
+  return a.regions == b.regions;
+}
+
+inline bool same(const ProfileRequest& a, const ProfileRequest& b) {
+  return a.node == b.node && a.role == b.role;
+}
+
+inline bool same(const ProfileReply& a, const ProfileReply& b) {
+  return a.profile == b.profile;
+}
+
+inline bool same(const PutProfileRequest& a, const PutProfileRequest& b) {
+  return a.node == b.node && a.role == b.role && a.profile == b.profile;
 }
 
 inline bool same(const RecordHeader& a, const RecordHeader& b) {

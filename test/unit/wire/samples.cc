@@ -217,6 +217,37 @@ void add_reading(std::vector<WireSample>& to) {
       frame_sample("confirm_reply", reply(kConfirm), sample_confirm_reply(), decode_confirm_reply));
 }
 
+void add_manifests(std::vector<WireSample>& to) {
+  using enum MessageType;
+  ReadRequest wanting = sample_read_request();
+  wanting.want_leaves = true;
+  to.push_back(frame_sample("read_leaves_request", request(kRead), wanting, decode_read_request));
+  to.push_back(frame_sample("read_leaves_reply", reply(kRead), sample_leaves_read_reply(),
+                            decode_read_reply));
+  to.push_back(frame_sample("manifest_request", request(kManifest), sample_manifest_request(),
+                            decode_manifest_request));
+  to.push_back(frame_sample("manifest_reply", reply(kManifest), sample_manifest_reply(),
+                            decode_manifest_reply));
+  const VersionRecord version = sample_manifest_reply().version;
+  to.push_back(frame_sample("manifest_reply_same", reply(kManifest),
+                            ManifestReply{ManifestState::kSame, version, 0, {}},
+                            decode_manifest_reply));
+  to.push_back(frame_sample("manifest_reply_none", reply(kManifest), ManifestReply{},
+                            decode_manifest_reply));
+  to.push_back(frame_sample("leaves_request", request(kLeaves), LeavesRequest{5, 9, 2},
+                            decode_leaves_request));
+  to.push_back(
+      frame_sample("leaves_reply", reply(kLeaves), sample_leaves_reply(), decode_leaves_reply));
+  to.push_back(frame_sample("profile_request", request(kProfile),
+                            ProfileRequest{sample_node(), "boot"}, decode_profile_request));
+  const Bytes profile = sample_put_profile_request().profile;
+  to.push_back(
+      frame_sample("profile_reply", reply(kProfile), ProfileReply{profile}, decode_profile_reply));
+  to.push_back(frame_sample("put_profile_request", request(kPutProfile),
+                            sample_put_profile_request(), decode_put_profile_request));
+  to.push_back(frame_sample("put_profile_reply", reply(kPutProfile), Nothing{}, decode_nothing));
+}
+
 }  // namespace
 
 Attributes sample_attributes() {
@@ -306,6 +337,44 @@ ConfirmReply sample_confirm_reply() {
   return {sample_version(std::uint64_t{20} << 30), false, {1, 0}};
 }
 
+ReadReply sample_leaves_read_reply() {
+  static const Bytes kData = [] {
+    const auto leaves = counting_bytes<64>(0x10);
+    Bytes data(leaves.begin(), leaves.end());
+    append(data, as_bytes("tail!"));
+    return data;
+  }();
+  ReadReply m;
+  m.files = {{5, 0, false, sample_version(kRegionSize + 3 * kUnitSize + 5)}};
+  m.segments = {{0, SegmentKind::kHole, kRegionSize, kUnitSize, 0},
+                {0, SegmentKind::kLeaves, kRegionSize, 3 * kUnitSize + 5, 64},
+                {0, SegmentKind::kData, kRegionSize + 3 * kUnitSize, 5, 5}};
+  m.data = kData;
+  return m;
+}
+
+ManifestRequest sample_manifest_request() {
+  return {sample_node(), 65536, counting_bytes<32>(0x80)};
+}
+
+ManifestReply sample_manifest_reply() {
+  const auto part = counting_bytes<20>(0x01);
+  return {ManifestState::kPart,
+          sample_version(std::uint64_t{20} << 30),
+          65556,
+          {part.begin(), part.end()}};
+}
+
+LeavesReply sample_leaves_reply() {
+  const auto leaf = counting_bytes<32>(0x20);
+  return {{{leaf.begin(), leaf.end()}, {}}};
+}
+
+PutProfileRequest sample_put_profile_request() {
+  const auto profile = counting_bytes<24>(0x30);  // opaque on the wire
+  return {sample_node(), "resume-2", {profile.begin(), profile.end()}};
+}
+
 ByteView sample_zstd_frame() {
   // Magic; descriptor (single segment, 2-byte content size); content size less 256; block header
   // (last, run-length, kUnitSize); the byte.
@@ -320,6 +389,7 @@ std::vector<WireSample> wire_samples() {
   add_control(samples);
   add_names(samples);
   add_reading(samples);
+  add_manifests(samples);
   return samples;
 }
 

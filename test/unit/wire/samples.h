@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 #include "wire/setup.h"
@@ -37,6 +38,11 @@ ReadRequest sample_read_request();
 ReadReply sample_read_reply();
 ConfirmRequest sample_confirm_request();
 ConfirmReply sample_confirm_reply();
+ReadReply sample_leaves_read_reply();
+ManifestRequest sample_manifest_request();
+ManifestReply sample_manifest_reply();
+LeavesReply sample_leaves_reply();
+PutProfileRequest sample_put_profile_request();
 
 /// A zstd frame of kUnitSize bytes 0xab, written by hand: one run-length block.
 ByteView sample_zstd_frame();
