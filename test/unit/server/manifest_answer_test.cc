@@ -1,7 +1,7 @@
 // Manifests, leaves and profiles as they are asked for over a connection.
 
 #include "manifest/profile.h"
-#include "published_export.h"
+#include "manifest_export.h"
 #include "server/request_handler.h"
 #include "test_client.h"
 
@@ -13,7 +13,7 @@ namespace slipway {
 namespace {
 
 /// A handler over an export with published files, driven without any connection.
-struct ManifestFixture : PublishedExport {
+struct ManifestFixture : ManifestExport {
   template <class T>
   std::vector<TestReply> ask(MessageType type, T body, std::size_t frame_max = kFrameMax) {
     Request request;
@@ -189,7 +189,7 @@ TEST_CASE("sessions that number file systems otherwise than the publisher find w
   if (::geteuid() != 0 || ::unshare(CLONE_NEWNS) != 0 ||
       ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
     return;  // needs privileges
-  PublishedExport f;
+  ManifestExport f;
   const std::string first = f.root + "/first";
   const std::string second = f.root + "/second";
   fs::create_directory(first);

@@ -1,6 +1,6 @@
 // Reads of files that were published: what comes without looking, and when it ceases to.
 
-#include "published_export.h"
+#include "manifest_export.h"
 
 #include <atomic>
 #include <thread>
@@ -37,7 +37,7 @@ void set_mtime(const std::string& path, const Timestamp& mtime) {
 }  // namespace
 
 TEST_CASE("a published file comes as holes, frames and data") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Bytes content = make_content("zzcrzrc", 1, 100);
   f.publish("disk", content);
   const auto file = f.open("disk");
@@ -64,7 +64,7 @@ TEST_CASE("a published file comes as holes, frames and data") {
 }
 
 TEST_CASE("zeros are not looked at") {
-  const PublishedExport f;
+  const ManifestExport f;
   Bytes content = make_content("rrr");
   f.write("disk", content);
   std::fill_n(content.begin() + kUnitSize, kUnitSize, std::byte{0});
@@ -74,7 +74,7 @@ TEST_CASE("zeros are not looked at") {
 }
 
 TEST_CASE("a published file in pieces of any size is the same file") {
-  const PublishedExport f;
+  const ManifestExport f;
   const std::string units = "crzzcrzrrrzcczzzzzrcz";
   const Bytes content = make_content(units, 3, 16000);
   f.publish("disk", content);
@@ -103,7 +103,7 @@ TEST_CASE("a published file in pieces of any size is the same file") {
 }
 
 TEST_CASE("an empty file can be published") {
-  const PublishedExport f;
+  const ManifestExport f;
   f.publish("empty", {});
   const auto file = f.open("empty");
   Bytes data;
@@ -112,7 +112,7 @@ TEST_CASE("an empty file can be published") {
 }
 
 TEST_CASE("without a manifest that can be believed a file is served as it is") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Bytes content = make_content("zrc");
   const Manifest manifest = f.publish("disk", content);
   const std::string path = f.state + "/" + manifest_path(manifest.version.id);
@@ -140,14 +140,14 @@ TEST_CASE("without a manifest that can be believed a file is served as it is") {
 }
 
 TEST_CASE("a file that is young has no manifest") {
-  PublishedExport f;
+  ManifestExport f;
   f.publish("disk", make_content("zrc"));
   f.store = f.open_store(wall_clock_now);
   CHECK(f.open("disk")->manifest() == nullptr);
 }
 
 TEST_CASE("without frames, or with damaged ones, units come from the file") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Bytes content = make_content("zccr");
   const Manifest manifest = f.publish("disk", content, false);
   CHECK((whole_content(*f.open("disk"), true) == content));
@@ -166,7 +166,7 @@ TEST_CASE("without frames, or with damaged ones, units come from the file") {
 }
 
 TEST_CASE("when an open file changes, what was published of it is not used any more") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Bytes content = make_content("zzcrc", 1, 5);
   f.publish("disk", content);
   const auto file = f.open("disk");
@@ -211,7 +211,7 @@ TEST_CASE("when an open file changes, what was published of it is not used any m
 }
 
 TEST_CASE("a manifest that was let go does not come back on the same handle") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Bytes content = make_content("zcr");
   f.publish("disk", content);
   const auto file = f.open("disk");
@@ -229,7 +229,7 @@ TEST_CASE("a manifest that was let go does not come back on the same handle") {
 
 TEST_CASE("a read during which the file changes is not taken for the published version") {
   // Many short runs: a read takes long enough to be overtaken at its end.
-  const PublishedExport f;
+  const ManifestExport f;
   std::string units;
   for (int i = 0; i < 512; ++i)
     units += "zr";
@@ -257,7 +257,7 @@ TEST_CASE("a read during which the file changes is not taken for the published v
 }
 
 TEST_CASE("many threads read a published file and see it change") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Bytes before = make_content("zcrzcrzc", 1);
   const Bytes after = make_content("crzcrzcr", 2);
   f.publish("disk", before);

@@ -1,6 +1,6 @@
 // Files named by the root of their content: "NAME@ROOT".
 
-#include "published_export.h"
+#include "manifest_export.h"
 
 namespace slipway {
 namespace {
@@ -9,7 +9,7 @@ std::string at_root(const std::string& name, const Manifest& manifest) {
   return name + "@" + to_text(manifest.root);
 }
 
-ErrorCode open_error(const PublishedExport& f, const std::string& path,
+ErrorCode open_error(const ManifestExport& f, const std::string& path,
                      const FileId& expected = {}) {
   const auto opened = f.store->open({path, expected});
   REQUIRE(!opened);
@@ -43,7 +43,7 @@ TEST_CASE("a root's name is a name, an @ and 64 digits") {
 }
 
 TEST_CASE("content is found by its root when its name means another file, or nothing") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Bytes content = make_content("zcrz", 1, 9);
   const Manifest manifest = f.publish("disk", content);
   const FileId id = f.version("disk").id;
@@ -78,7 +78,7 @@ TEST_CASE("content is found by its root when its name means another file, or not
 }
 
 TEST_CASE("a root's name never means another content") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Bytes content = make_content("zcr");
   const Manifest manifest = f.publish("disk", content);
   const std::string name = "vm/" + at_root("disk", manifest);
@@ -114,7 +114,7 @@ TEST_CASE("a root's name never means another content") {
 }
 
 TEST_CASE("a root's name is subject to the rules of all names") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Manifest manifest = f.publish("disk", make_content("zcr"));
   CHECK(open_error(f, "vm/" + at_root("disk", manifest), {0, 12345}) == ErrorCode::kStale);
   CHECK(open_error(f, at_root("gone/disk", manifest)) == ErrorCode::kNotFound);
@@ -134,7 +134,7 @@ TEST_CASE("a root's name is subject to the rules of all names") {
 }
 
 TEST_CASE("a file whose own name looks like a root's is that file") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Manifest manifest = f.publish("disk", make_content("zcr"));
   const std::string name = at_root("disk", manifest);
   f.write(name, as_bytes("mine"));
@@ -144,7 +144,7 @@ TEST_CASE("a file whose own name looks like a root's is that file") {
 }
 
 TEST_CASE("an export without published files knows no roots") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Manifest manifest = f.publish("disk", make_content("zcr"));
   const auto plain =
       DirectoryStore::open(UniqueFd(::open(f.root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), "")
@@ -155,7 +155,7 @@ TEST_CASE("an export without published files knows no roots") {
 }
 
 TEST_CASE("a file that was opened by its root is that content or nothing") {
-  const PublishedExport f;
+  const ManifestExport f;
   const Bytes content = make_content("zcrc");
   const Manifest manifest = f.publish("disk", content);
   const auto file = f.store->open({"vm/" + at_root("disk", manifest), {}}).value();
@@ -180,7 +180,7 @@ TEST_CASE("a file that was opened by its root is that content or nothing") {
 TEST_CASE("who may not read the file does not get it by its root") {
   if (::geteuid() != 0)
     return;  // needs another user
-  const PublishedExport f;
+  const ManifestExport f;
   const Manifest manifest = f.publish("disk", make_content("zcr"));
   const std::string name = "vm/" + at_root("disk", manifest);
   SECTION("the file") {

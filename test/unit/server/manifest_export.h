@@ -76,8 +76,8 @@ inline MadeManifest make_manifest(const VersionRecord& version, ByteView content
 }
 
 /// An initialised export and a store over it. What it publishes, it publishes as slipwayd does.
-struct PublishedExport {
-  PublishedExport() {
+struct ManifestExport {
+  ManifestExport() {
     log_to(LogSink::kNone, "");
     for (const char* name : {"manifests", "frames", "roots", "profiles"})
       fs::create_directories(state + "/" + name);
