@@ -49,6 +49,7 @@ struct MountOptions {
   bool allow_other = false;
   bool default_permissions = false;
   bool nonempty = false;
+  bool writable_opens = false;
   bool foreground = false;
   bool verbose = false;
 };

@@ -80,6 +80,7 @@ FileSystemOptions file_system_options(const MountOptions& options, const RemoteS
   out.gid = options.gid;
   out.umask = options.umask;
   out.attr_timeout = options.attr_timeout;
+  out.writable_opens = options.writable_opens;
   out.export_key = export_key(remote);
   return out;
 }
@@ -178,6 +179,7 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
   spec.allow_other = options.allow_other;
   spec.default_permissions = options.default_permissions;
   spec.nonempty = options.nonempty;
+  spec.read_only = !options.writable_opens;
   about_to_mount();
   SLIPWAY_TRY_ASSIGN(UniqueFd fuse, launcher.mount(spec));
   FileSystemOptions file_system = file_system_options(options, *m->remote_);

@@ -143,6 +143,7 @@ const std::map<std::string, OptionSetter, std::less<>>& own_options() {
       {"umask", set_umask},
       {"allow_other", [](auto& o, auto& m) { return flag(o, m.allow_other); }},
       {"default_permissions", [](auto& o, auto& m) { return flag(o, m.default_permissions); }},
+      {"writable_opens", [](auto& o, auto& m) { return flag(o, m.writable_opens); }},
       {"nonempty", [](auto& o, auto& m) { return flag(o, m.nonempty); }},
       {"server_command", [](auto& o, auto& m) { return text(o, m.connect.server_command); }},
       {"subsystem", [](auto& o, auto& m) { return text(o, m.connect.subsystem); }},

@@ -24,6 +24,8 @@ struct FileSystemOptions {
   std::uint32_t gid = 0;
   std::uint32_t umask = 0;  ///< permission bits taken away
   Duration attr_timeout = std::chrono::seconds(1);
+  /// open(O_RDWR) succeeds although every write is refused.
+  bool writable_opens = false;
   /// hash16(anchor, export id, remote uid): whose cached files these are.
   ExportKey export_key{};
   ImageGuide* guide = nullptr;  ///< must outlive the file system; null: images are only read

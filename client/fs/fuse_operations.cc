@@ -235,7 +235,10 @@ struct FuseOperations {
   // Files.
 
   static void open(fuse_req_t request, fuse_ino_t nodeid, fuse_file_info* info) noexcept {
-    if ((info->flags & O_ACCMODE) != O_RDONLY || (info->flags & O_TRUNC) != 0) {
+    const int access = info->flags & O_ACCMODE;
+    const bool may_open = access == O_RDONLY ||
+                          (access == O_RDWR && session(request).options_.writable_opens);
+    if (!may_open || (info->flags & O_TRUNC) != 0) {
       fuse_reply_err(request, EROFS);
       return;
     }

@@ -63,8 +63,8 @@ struct Greater {
 
 using RttMeter = RecentBest<Duration, Less>;
 
-/// Bytes per second while answers are awaited: the highest of windows of at least 50 ms of such
-/// time. Not thread-safe.
+/// Bytes per second while answers are awaited: the highest of windows of at least 200 ms of such
+/// time (in shorter ones, what a lost packet had held back comes as a burst). Not thread-safe.
 class GoodputMeter {
  public:
   /// Something is awaited from now on.
@@ -88,7 +88,7 @@ class GoodputMeter {
   std::uint64_t highest() const { return best_.best(0); }
 
  private:
-  static constexpr std::chrono::milliseconds kWindow{50};
+  static constexpr std::chrono::milliseconds kWindow{200};
 
   RecentBest<std::uint64_t, Greater> best_;
   TimePoint start_{};  // of the window, without the pauses in it

@@ -90,7 +90,7 @@ bool BulkTransfer::pick() {
       return true;
     }
   }
-  picked_ = requests_->next();
+  picked_ = requests_->next(pacer_->request_bytes());
   if (picked_)
     return true;
   auto state = state_.lock();

@@ -13,6 +13,7 @@ class RemoteSession;
 struct LinkEstimate {
   double rtt_ms = 0;          ///< 0 when unknown
   std::uint64_t goodput = 0;  ///< bytes per second; 0 when unknown
+  std::uint64_t received = 0;  ///< bytes, since the mount
 
   /// Bandwidth-delay product in bytes; 0 when unknown.
   std::uint64_t pipe_bytes() const noexcept {
@@ -33,10 +34,16 @@ class LinkGauge {
 
   std::uint64_t pipe_bytes() const;
 
+  /// Bytes received, when it was asked last.
+  std::uint64_t received() const;
+
  private:
+  void look() const;
+
   const LinkEstimateFn estimate_;
   mutable std::atomic<std::int64_t> next_look_{0};  ///< steady clock, nanoseconds
   mutable std::atomic<std::uint64_t> pipe_bytes_{0};
+  mutable std::atomic<std::uint64_t> received_{0};
 };
 
 }  // namespace slipway

@@ -6,7 +6,27 @@
 namespace slipway {
 
 std::uint64_t TransferPacer::window() const {
-  return std::clamp(4 * link_.pipe_bytes(), kWindowMin, kWindowMax);
+  const std::uint64_t pipe = link_.pipe_bytes();
+  if (pipe == 0)
+    return kWindowUnknown;
+  double ratio = kRatioUnknown;
+  {
+    const std::lock_guard lock(mutex_);
+    ratio = ratio_;
+  }
+  const std::uint64_t wire = std::min(std::max(2 * pipe, kWireMin), kWindowMax);
+  return std::min(static_cast<std::uint64_t>(ratio * static_cast<double>(wire)), kWindowMax);
+}
+
+void TransferPacer::learn_ratio(std::uint64_t received) {
+  if (received < ratio_received_ + kRatioSample)
+    return;
+  if (ratio_received_ != 0)
+    ratio_ = std::clamp(static_cast<double>(released_ - ratio_released_) /
+                            static_cast<double>(received - ratio_received_),
+                        1.0, kRatioMax);
+  ratio_received_ = received;
+  ratio_released_ = released_;
 }
 
 bool TransferPacer::reserve(std::uint64_t bytes) {
@@ -20,10 +40,13 @@ bool TransferPacer::reserve(std::uint64_t bytes) {
 }
 
 void TransferPacer::release(std::uint64_t bytes) {
+  const std::uint64_t received = link_.received();  // may ask the session: not under the lock
   const std::lock_guard lock(mutex_);
   assert(reads_ > 0 && bytes_ >= bytes);
   bytes_ -= bytes;
   --reads_;
+  released_ += bytes;
+  learn_ratio(received);
   ++wakes_;
   changed_.notify_all();
 }

@@ -14,14 +14,19 @@ namespace slipway {
 /// thread. Owners: the prefetcher, its transfers and their reads under way.
 class TransferPacer {
  public:
-  /// Bytes in flight: at least this, four times what the link holds, at most that. Enough that the
-  /// link never runs dry while the cache stores, and little enough to be taken back.
-  static constexpr std::uint64_t kWindowMin = 8 * 1024 * 1024;
+  /// Bytes of content in flight when nothing is known of the link, and at most.
+  static constexpr std::uint64_t kWindowUnknown = 8 * 1024 * 1024;
   static constexpr std::uint64_t kWindowMax = 32 * 1024 * 1024;
+  /// Of a link that is known: what is on the wire is twice what it holds, so that it never runs dry
+  /// and demand waits behind little. How much content that is, the transfers so far tell.
+  static constexpr std::uint64_t kWireMin = 512 * 1024;
 
   explicit TransferPacer(LinkEstimateFn link) : link_(std::move(link)) {}
 
   std::uint64_t window() const;
+
+  /// Of one request, at most: several are in flight in a window.
+  std::uint64_t request_bytes() const { return window() / 2; }
 
   /// False when that would be more than the window; what is in flight alone may be of any size.
   bool reserve(std::uint64_t bytes);
@@ -40,12 +45,22 @@ class TransferPacer {
   void wait_idle();
 
  private:
+  static constexpr double kRatioUnknown = 2;
+  static constexpr double kRatioMax = 8;  ///< what the cache had counts as content for nothing
+  static constexpr std::uint64_t kRatioSample = 512 * 1024;  ///< bytes received
+
+  void learn_ratio(std::uint64_t received);  // REQUIRES: mutex_
+
   const LinkGauge link_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::uint64_t bytes_ = 0;
   std::uint64_t reads_ = 0;
   std::uint64_t wakes_ = 0;
+  std::uint64_t released_ = 0;     ///< bytes of content, in all
+  double ratio_ = kRatioUnknown;   ///< bytes of content for one on the wire
+  std::uint64_t ratio_released_ = 0;  ///< where the next measurement begins
+  std::uint64_t ratio_received_ = 0;
 };
 
 }  // namespace slipway

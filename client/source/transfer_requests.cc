@@ -67,21 +67,32 @@ std::vector<ByteRange> TransferRequests::rest_of(std::uint64_t region) const {
   return rest;
 }
 
-std::optional<TransferRequest> TransferRequests::next() {
+std::optional<TransferRequest> TransferRequests::next(std::uint64_t bytes_max) {
+  bytes_max = std::clamp<std::uint64_t>(round_down(bytes_max, kUnitSize), kUnitSize,
+                                        kTransferRequestBytes);
   if (urgent())
-    return next_parts();
-  while (work_.everything && next_region_ * kRegionSize < work_.size) {
-    TransferRequest request;
-    request.ranges = rest_of(next_region_++);
-    request.bytes = total_length(request.ranges);
-    if (request.bytes > 0)
-      return request;
+    return next_parts(bytes_max);
+  while (work_.everything && begun_.empty() && next_region_ * kRegionSize < work_.size) {
+    begun_ = rest_of(next_region_++);
+    std::reverse(begun_.begin(), begun_.end());
   }
-  return std::nullopt;
+  if (begun_.empty())
+    return std::nullopt;
+  TransferRequest request;
+  while (!begun_.empty() && request.bytes < bytes_max) {
+    ByteRange& range = begun_.back();
+    const std::uint64_t length = std::min(range.length, bytes_max - request.bytes);
+    request.ranges.push_back({range.offset, length});
+    request.bytes += length;
+    range = {range.offset + length, range.length - length};
+    if (range.empty())
+      begun_.pop_back();
+  }
+  return request;
 }
 
 /// As many parts as fit one request. Within it their order is lost, which is why it is small.
-TransferRequest TransferRequests::next_parts() {
+TransferRequest TransferRequests::next_parts(std::uint64_t bytes_max) {
   TransferRequest request;
   request.urgent = true;
   request.predicted = parts_[next_part_].predicted;
@@ -89,7 +100,7 @@ TransferRequest TransferRequests::next_parts() {
   while (next_part_ < parts_.size() && taken.size() < kTransferRequestRanges) {
     const Part& part = parts_[next_part_];
     if (part.predicted != request.predicted ||
-        request.bytes + part.range.length > kTransferRequestBytes)
+        (request.bytes != 0 && request.bytes + part.range.length > bytes_max))
       break;
     taken.push_back(part.range);
     request.bytes += part.range.length;

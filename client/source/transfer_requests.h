@@ -50,8 +50,8 @@ class TransferRequests {
   /// What comes next is of the working set or `first`.
   bool urgent() const noexcept { return next_part_ < parts_.size(); }
 
-  /// Nothing: that was all.
-  std::optional<TransferRequest> next();
+  /// The next one, of at most `bytes_max` (but at least a unit). Nothing: that was all.
+  std::optional<TransferRequest> next(std::uint64_t bytes_max = kTransferRequestBytes);
 
  private:
   using Units = std::bitset<kUnitsPerRegion>;
@@ -65,13 +65,14 @@ class TransferRequests {
   void add_parts(const ByteRange& range, bool predicted);
   std::vector<ByteRange> content(const ByteRange& range) const;
   std::vector<ByteRange> rest_of(std::uint64_t region) const;
-  TransferRequest next_parts();
+  TransferRequest next_parts(std::uint64_t bytes_max);
 
   TransferWork work_;
   std::vector<Part> parts_;
   std::size_t next_part_ = 0;
   std::unordered_map<std::uint64_t, Units> in_parts_;  ///< by region
   std::uint64_t next_region_ = 0;
+  std::vector<ByteRange> begun_;  ///< what is left of the region before that, last range first
   std::uint64_t total_bytes_ = 0;
 };
 

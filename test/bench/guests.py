@@ -121,8 +121,7 @@ def served(q):
 def resume_from(vm, directory):
     """The guest resumed from files of a directory: seconds to its first instruction, and to a
     served login."""
-    with Qemu(vm.guest(directory / "disk.img"), directory / "vm.vmem", directory / "vm.state",
-              vm.directory) as q:
+    with Qemu(vm.guest(directory / "disk.img"), directory / "vm.vmem", directory / "vm.state") as q:
         return q.running - q.started, served(q)
 
 
@@ -138,7 +137,7 @@ def resume(vms):
             local_login = statistics.median(login for _, login in local)
             local_running = statistics.median(running for running, _ in local)
             for start in ("nothing learned", "learned", "learned twice"):
-                with bed.mount(cache=start.replace(" ", "-")) as m:
+                with bed.mount("writable_opens", cache=start.replace(" ", "-")) as m:
                     running, login = resume_from(vm, m.path)
                     status = m.status()
                 detail = start_detail(status)

@@ -1,6 +1,7 @@
 """Publishing images, and what their content hashes save."""
 
-import hashlib
+import ctypes
+import ctypes.util
 import os
 import random
 import shutil
@@ -13,7 +14,11 @@ UNIT = 16384
 
 
 def blake2b_seconds(paths):
-    """One core's time to hash all units of the files that are not zero, and their bytes."""
+    """One core's time to hash all units of the files that are not zero, by libsodium (whose speed
+    bounds ours), and their bytes."""
+    sodium = ctypes.CDLL(ctypes.util.find_library("sodium"))
+    sodium.sodium_init()
+    digest = ctypes.create_string_buffer(32)
     zero = bytes(UNIT)
     seconds, total = 0.0, 0
     for path in paths:
@@ -22,7 +27,9 @@ def blake2b_seconds(paths):
                 units = [u for i in range(0, len(data), UNIT) if (u := data[i:i + UNIT]) != zero]
                 started = time.perf_counter()
                 for unit in units:
-                    hashlib.blake2b(unit, digest_size=32)
+                    sodium.crypto_generichash_blake2b(digest, ctypes.c_size_t(32), unit,
+                                                      ctypes.c_ulonglong(len(unit)), None,
+                                                      ctypes.c_size_t(0))
                 seconds += time.perf_counter() - started
                 total += sum(map(len, units))
     return seconds, total

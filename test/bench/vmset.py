@@ -138,7 +138,7 @@ class VmSet:
 
     def boot(self, disk, memory=None):
         """A running guest that has booted from this disk, and the seconds that it took."""
-        guest = qemu.Qemu(self.guest(disk), memory, directory=self.directory)
+        guest = qemu.Qemu(self.guest(disk), memory)
         guest.__enter__()
         try:
             guest.wait_console(BOOTED)

@@ -31,7 +31,7 @@ def version(kernel_file):
 
 def missing():
     """What this machine lacks for guests in QEMU: a sentence, or None."""
-    for program in (QEMU, "busybox", "modprobe", "cc"):
+    for program in (QEMU, "busybox", "modprobe"):
         if shutil.which(program) is None:
             return f"no {program}"
     return None if kernel() else "no kernel with modules in /boot"
@@ -71,34 +71,6 @@ def make_initramfs(path, script, modules=MODULES, files=()):
     shutil.rmtree(root)
 
 
-# QEMU opens the file of a memory backend for writing even when it maps it privately (until it knew
-# rom=off, in 9.0), which a read-only mount refuses.
-OPEN_READ_ONLY = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/types.h>
-
-static int open_as(const char* path, int flags, mode_t mode) {
-  int (*real)(const char*, int, ...) = (int (*)(const char*, int, ...))dlsym(RTLD_NEXT, "open64");
-  const char* read_only = getenv("OPEN_READ_ONLY");
-  if (read_only != NULL && strcmp(path, read_only) == 0) flags = (flags & ~O_ACCMODE) | O_RDONLY;
-  return real(path, flags, mode);
-}
-int open64(const char* path, int flags, ...) {
-  va_list list;
-  va_start(list, flags);
-  mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(list, mode_t) : 0;
-  va_end(list);
-  return open_as(path, flags, mode);
-}
-int __open64_2(const char* path, int flags) { return open_as(path, flags, 0); }
-"""
-
-
 def knows_rom():
     return "rom=" in testbed.run(QEMU, "-object", "memory-backend-file,help").stdout
 
@@ -127,12 +99,12 @@ class Qemu:
     """One QEMU process; its guest's serial console and its monitor (QMP).
 
     Without `state` the guest boots, with its memory in the file `memory` (made by QEMU; none when
-    None). With `state` it goes on where suspend() left it: `memory` is mapped privately.
+    None). With `state` it goes on where suspend() left it: `memory` is mapped privately. A QEMU that
+    does not know rom=off opens it for writing all the same: mount with writable_opens.
     """
 
-    def __init__(self, guest, memory=None, state=None, directory=None):
+    def __init__(self, guest, memory=None, state=None):
         self.guest, self.memory, self.state = guest, memory, state
-        self.directory = pathlib.Path(directory) if directory else None
         self.console = b""
         self.changed = threading.Condition()
         self.events = []
@@ -140,22 +112,18 @@ class Qemu:
     def __enter__(self):
         self.started = time.monotonic()
         ours, its = socket.socketpair()
-        environment = dict(os.environ)
         arguments = self.guest.arguments(self.memory or "/dev/shm", bool(self.state))
         if self.memory is None:
             arguments[arguments.index("-object") + 1] = \
                 f"memory-backend-ram,id=m,size={self.guest.memory_mb}M"
         if self.state:
             arguments += ["-incoming", "defer"]
-            if not knows_rom():
-                environment["OPEN_READ_ONLY"] = str(self.memory)
-                environment["LD_PRELOAD"] = str(self.read_only_library())
         arguments += ["-serial", "stdio", "-chardev", f"socket,id=qmp,fd={its.fileno()}",
                       "-mon", "chardev=qmp,mode=control"]
         with its:
             self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE,
                                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                            pass_fds=[its.fileno()], env=environment)
+                                            pass_fds=[its.fileno()])
         self.reader = threading.Thread(target=self.read_console)
         self.reader.start()
         self.monitor = ours
@@ -185,13 +153,6 @@ class Qemu:
         self.monitor.close()
         for pipe in (self.process.stdin, self.process.stdout):
             pipe.close()
-
-    def read_only_library(self):
-        library = self.directory / "open_read_only.so"
-        if not library.exists():
-            subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-w", "-x", "c", "-", "-o", library,
-                            "-ldl"], input=OPEN_READ_ONLY, text=True, check=True)
-        return library
 
     def read_console(self):
         while data := os.read(self.process.stdout.fileno(), 4096):

@@ -28,14 +28,14 @@ TEST_CASE("the round trip is the smallest of the last seconds, and follows when 
 TEST_CASE("goodput is the highest rate of a busy window; pauses do not count") {
   GoodputMeter meter;
   meter.resume(kStart);
-  meter.add(1000, kStart + milliseconds(10));
+  meter.add(1000, kStart + milliseconds(40));
   CHECK(meter.highest() == 0);  // too short to say
-  meter.pause(kStart + milliseconds(20));
+  meter.pause(kStart + milliseconds(80));
   meter.resume(kStart + seconds(60));
-  meter.add(4000, kStart + seconds(60) + milliseconds(30));
-  CHECK(meter.highest() == 100'000);  // 5,000 bytes in 50 ms
-  meter.add(1, kStart + seconds(60) + milliseconds(90));
-  CHECK(meter.highest() == 100'000);
+  meter.add(4000, kStart + seconds(60) + milliseconds(120));
+  CHECK(meter.highest() == 25'000);  // 5,000 bytes in 200 ms
+  meter.add(1, kStart + seconds(60) + milliseconds(330));
+  CHECK(meter.highest() == 25'000);
 }
 
 }  // namespace slipway

@@ -85,7 +85,7 @@ TEST_CASE("a transfer keeps a window in flight and goes on when something comes"
   CHECK(rig.fake.bytes_asked(Priority::kPrefetch) == 3 * kU + kRegion);
   CHECK(rig.fake.bytes_asked(Priority::kDemand) == 0);
   while (transfer->progress().state == TransferState::kRunning) {
-    REQUIRE(rig.pacer->in_flight() <= TransferPacer::kWindowMin);
+    REQUIRE(rig.pacer->in_flight() <= TransferPacer::kWindowUnknown);
     const auto waiting = rig.fake.waiting();
     if (!waiting.empty())
       rig.fake.answer(waiting.front());
@@ -101,8 +101,9 @@ TEST_CASE("a transfer keeps a window in flight and goes on when something comes"
 }
 
 TEST_CASE("the window follows the link, within its bounds") {
-  CHECK(TransferPacer(nullptr).window() == TransferPacer::kWindowMin);
-  CHECK(TransferPacer(link_of(kMiB)).window() == 8 * kMiB);
+  CHECK(TransferPacer(nullptr).window() == TransferPacer::kWindowUnknown);
+  CHECK(TransferPacer(link_of(1)).window() == 2 * TransferPacer::kWireMin);
+  CHECK(TransferPacer(link_of(kMiB)).window() == 4 * kMiB);
   CHECK(TransferPacer(link_of(5 * kMiB)).window() == 20 * kMiB);
   CHECK(TransferPacer(link_of(500 * kMiB)).window() == TransferPacer::kWindowMax);
 
