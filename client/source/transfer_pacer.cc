@@ -14,17 +14,19 @@ std::uint64_t TransferPacer::window() const {
     const std::lock_guard lock(mutex_);
     ratio = ratio_;
   }
-  const std::uint64_t wire = std::min(std::max(2 * pipe, kWireMin), kWindowMax);
+  const std::uint64_t wire = std::min(std::max(3 * pipe, kWireMin), kWindowMax);
   return std::min(static_cast<std::uint64_t>(ratio * static_cast<double>(wire)), kWindowMax);
 }
 
 void TransferPacer::learn_ratio(std::uint64_t received) {
   if (received < ratio_received_ + kRatioSample)
     return;
-  if (ratio_received_ != 0)
-    ratio_ = std::clamp(static_cast<double>(released_ - ratio_released_) /
-                            static_cast<double>(received - ratio_received_),
-                        1.0, kRatioMax);
+  if (ratio_received_ != 0) {
+    const double sample = static_cast<double>(released_ - ratio_released_) /
+                          static_cast<double>(received - ratio_received_);
+    // What comes next may be of another kind: a link that runs dry costs more than a longer queue.
+    ratio_ = std::clamp((ratio_ + sample) / 2, kRatioMin, kRatioMax);
+  }
   ratio_received_ = received;
   ratio_released_ = released_;
 }

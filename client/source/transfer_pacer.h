@@ -17,16 +17,18 @@ class TransferPacer {
   /// Bytes of content in flight when nothing is known of the link, and at most.
   static constexpr std::uint64_t kWindowUnknown = 8 * 1024 * 1024;
   static constexpr std::uint64_t kWindowMax = 32 * 1024 * 1024;
-  /// Of a link that is known: what is on the wire is twice what it holds, so that it never runs dry
+  /// Of a link that is known: what is on the wire is three times what it holds, so that it never runs dry
   /// and demand waits behind little. How much content that is, the transfers so far tell.
-  static constexpr std::uint64_t kWireMin = 512 * 1024;
+  static constexpr std::uint64_t kWireMin = 1280 * 1024;
 
   explicit TransferPacer(LinkEstimateFn link) : link_(std::move(link)) {}
 
   std::uint64_t window() const;
 
   /// Of one request, at most: several are in flight in a window.
-  std::uint64_t request_bytes() const { return window() / 2; }
+  std::uint64_t request_bytes() const {
+    return link_.pipe_bytes() == 0 ? kWindowUnknown / 2 : window() / 4;
+  }
 
   /// False when that would be more than the window; what is in flight alone may be of any size.
   bool reserve(std::uint64_t bytes);
@@ -46,6 +48,7 @@ class TransferPacer {
 
  private:
   static constexpr double kRatioUnknown = 2;
+  static constexpr double kRatioMin = 1.5;
   static constexpr double kRatioMax = 8;  ///< what the cache had counts as content for nothing
   static constexpr std::uint64_t kRatioSample = 512 * 1024;  ///< bytes received
 

@@ -94,7 +94,7 @@ TEST_CASE("TCP connections join, and the mount would then survive the loss of SS
   CHECK(session->status().sessions == 1);
 }
 
-TEST_CASE("demand keeps one TCP connection, prefetch takes the others in turn") {
+TEST_CASE("demand keeps one TCP connection, prefetch fills another and then takes the next") {
   FakeServer server;
   const auto session = start_on(server, 4);
   const std::uint64_t handle = open_by_hand(*session, server, 1000);
@@ -105,9 +105,16 @@ TEST_CASE("demand keeps one TCP connection, prefetch takes the others in turn") 
     session->read({{handle, 0, kUnitSize}}, Priority::kDemand, sink);
     demand.insert(server.take().connection);
   }
-  for (int i = 0; i < 6; ++i) {
+  std::set<unsigned> little;
+  for (int i = 0; i < 4; ++i) {
     const auto sink = std::make_shared<CollectingSink>();
     session->read({{handle, 0, kUnitSize}}, Priority::kPrefetch, sink);
+    little.insert(server.take().connection);
+  }
+  CHECK(little.size() == 1);
+  for (int i = 0; i < 3; ++i) {
+    const auto sink = std::make_shared<CollectingSink>();
+    session->read({{handle, 0, 448 * kUnitSize}}, Priority::kPrefetch, sink);
     prefetch.insert(server.take().connection);
   }
   CHECK(demand.size() == 1);

@@ -103,13 +103,13 @@ TEST_CASE("a transfer keeps a window in flight and goes on when something comes"
 TEST_CASE("the window follows the link, within its bounds") {
   CHECK(TransferPacer(nullptr).window() == TransferPacer::kWindowUnknown);
   CHECK(TransferPacer(link_of(1)).window() == 2 * TransferPacer::kWireMin);
-  CHECK(TransferPacer(link_of(kMiB)).window() == 4 * kMiB);
-  CHECK(TransferPacer(link_of(5 * kMiB)).window() == 20 * kMiB);
+  CHECK(TransferPacer(link_of(kMiB)).window() == 6 * kMiB);
+  CHECK(TransferPacer(link_of(5 * kMiB)).window() == 30 * kMiB);
   CHECK(TransferPacer(link_of(500 * kMiB)).window() == TransferPacer::kWindowMax);
 
   TransferRig rig(20 * kRegion, link_of(5 * kMiB));
   const auto transfer = rig.make({}, true);
-  CHECK(TransferRig::issue_all(*transfer) == 5);
+  CHECK(TransferRig::issue_all(*transfer) == 7);
 }
 
 TEST_CASE("a request larger than the window goes alone") {
