@@ -17,6 +17,9 @@ namespace {
 /// Smaller files come whole with their first reads: nothing is asked about them.
 constexpr std::uint64_t kGuidedSizeMin = 1024 * 1024;
 
+/// Images whose starts are remembered, those that are open aside.
+constexpr std::size_t kLearningMax = 32;
+
 }  // namespace
 
 /// One image of which a start is being learned, or was. Once per mount, because later reads of a
@@ -204,6 +207,9 @@ Status ImageGuide::prepare(const NodeRef& node, const Found& found, Image& image
     ++shared_->stats.profiles_received;
   if (options_.profiles == ProfileMode::kOff || image.version.size <= kGuidedSizeMin)
     return {};
+  // Of images that are closed not all is kept: one that is opened again later is asked about anew.
+  if (shared_->learning.size() >= kLearningMax && !shared_->learning.contains(image.version.id))
+    std::erase_if(shared_->learning, [](const auto& entry) { return entry.second.open == 0; });
   Learning& learning = shared_->learning[image.version.id];
   if (learning.recorder == nullptr || learning.size != image.version.size) {
     learning.node = node;
