@@ -195,8 +195,7 @@ Result<std::unique_ptr<BlockCache>> open_block_cache(const CacheOptions& options
   IndexBatch batch;
   SLIPWAY_TRY_ASSIGN(const auto client_id,
                      settle_client_id(place, index, batch,
-                                                          !had_index && !first.has_data_files,
-                                                          options));
+                                      !had_index && !first.has_data_files, options));
   SLIPWAY_TRY(core->write(batch));
   SLIPWAY_TRY(place.write_mark(index.sequence()));
   core->space.refresh(index.allocated_bytes());

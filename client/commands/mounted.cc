@@ -128,7 +128,7 @@ Json to_json(const FileSystemStats& fs, const CachedSourceStats& source) {
           {"hits", source.hit_reads},
           {"misses", source.miss_reads},
           {"joined", source.joined_reads},
-          {"waiting", source.waiting_reads},
+          {"waiting", fs.waiting_reads},
           {"demand_bytes", source.demand_bytes},
           {"prefetch_bytes", source.prefetch_bytes},
           {"duplicate_bytes", source.duplicate_bytes},

@@ -37,9 +37,12 @@ bool prefetch(const std::string& path) {
   for (;;) {
     PrefetchReport report;
     if (::ioctl(fd.get(), kPrefetchIoctl, &report) != 0) {
-      const bool foreign = errno == ENOTTY || errno == EINVAL || errno == ENOSYS;
+      const int error = errno;
+      const bool foreign = error == ENOTTY || error == EINVAL || error == ENOSYS;
       fmt::print(stderr, "slipway: '{}': {}\n", escape(path),
-                 foreign ? "not a file of a slipway mount" : std::strerror(errno));
+                 foreign           ? "not a file of a slipway mount"
+                 : error == ENOSPC ? "the cache is too small for it: see cache_size"
+                                   : std::strerror(error));
       return false;
     }
     const bool running = report.state == kPrefetchRunning;

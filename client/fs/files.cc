@@ -74,6 +74,8 @@ Result<PrefetchReport> Files::prefetch(std::uint64_t id) {
     return report;
   }
   const TransferProgress progress = parts_.guide->bring(*image);
+  if (progress.bytes_total > parts_.cache.stats().limit)
+    return fail(ErrorCode::kNoSpace, "the cache can't hold that much");
   report.bytes_total = progress.bytes_total;
   report.bytes_done = progress.bytes_done;
   report.bytes_failed = progress.bytes_failed;

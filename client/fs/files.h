@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/worker.h"
 #include "fs/cancel_slot.h"
 #include "fs/content.h"
 #include "fs/file_system.h"
@@ -7,7 +8,6 @@
 #include "fs/kernel_caches.h"
 #include "fs/open_file.h"
 #include "fs/prefetch_ioctl.h"
-#include "base/worker.h"
 
 #include <atomic>
 #include <cstdint>

@@ -1,13 +1,13 @@
 #pragma once
 
 #include "base/unique_fd.h"
+#include "base/worker.h"
 #include "fs/file_system.h"
 #include "fs/files.h"
 #include "fs/inode_table.h"
 #include "fs/kernel_caches.h"
 #include "fs/names.h"
 #include "fs/request.h"
-#include "base/worker.h"
 
 #include <condition_variable>
 #include <memory>

@@ -22,16 +22,8 @@ CallId RemoteSessionImpl::ask_feature(MessageType type, const Message& message,
                                       Done<Reply> done) {
   if (!has_manifests())
     return refuse(done);
-  auto call = std::make_shared<Call>();
-  const CallId id = engine_.new_cookie();
-  call->cookie = id;
-  call->type = type;
-  call->frame = make_request(type, id, Priority::kDemand, message);
-  call->deadline = deadline();
-  call->handles = std::move(handles);
-  call->answer = std::make_unique<ValueAnswer<Reply>>(std::move(decode), std::move(done));
-  engine_.submit(std::move(call));
-  return id;
+  return ask(type, message, std::move(handles),
+             std::make_unique<ValueAnswer<Reply>>(std::move(decode), std::move(done)));
 }
 
 CallId RemoteSessionImpl::manifest(ManifestRequest request, Done<ManifestReply> done) {

@@ -78,23 +78,6 @@ TimePoint RemoteSessionImpl::deadline() const {
              : SteadyClock::instance().now() + options_.io_timeout;
 }
 
-template <class Message>
-CallId RemoteSessionImpl::ask(MessageType type, const Message& message,
-                              std::vector<std::uint64_t> handles, std::unique_ptr<Answer> answer,
-                              OpenAnswer* open) {
-  auto call = std::make_shared<Call>();
-  const CallId id = engine_.new_cookie();
-  call->cookie = id;
-  call->type = type;
-  call->frame = make_request(type, id, Priority::kDemand, message);
-  call->deadline = deadline();
-  call->handles = std::move(handles);
-  call->answer = std::move(answer);
-  call->open = open;
-  engine_.submit(std::move(call));
-  return id;
-}
-
 CallId RemoteSessionImpl::lookup(const NodeRef& directory, const std::string& name,
                                  Done<Attributes> done) {
   if (Status good = check_lookup(directory, name); !good) {

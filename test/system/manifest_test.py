@@ -234,6 +234,13 @@ class Manifests(Published):
         self.assertNotEqual(run(testbed.SLIPWAY, "prefetch", m.path / "absent",
                                 check=False).returncode, 0)
 
+    def test_prefetch_of_what_the_cache_is_too_small_for_is_refused(self):
+        m = self.mount("cache_size=1M", "bulk=no")
+        told = run(testbed.SLIPWAY, "prefetch", m.path / "vm/machine.vmem", check=False)
+        self.assertNotEqual(told.returncode, 0)
+        self.assertIn("the cache is too small for it", told.stderr)
+        self.check_read(m, "vm/machine.vmem")
+
     def test_manifest_no_asks_for_none(self):
         m = self.mount("manifest=no")
         self.check_read(m, "vm/disk.raw")

@@ -1,11 +1,11 @@
 #include "fs/content.h"
 
 #include "base/unique_fd.h"
+#include "base/worker.h"
 #include "fs/cancel_slot.h"
 #include "fs/contained_link.h"
 #include "fs/read_reply.h"
 #include "fs/thread_fate.h"
-#include "base/worker.h"
 #include "support/catch.h"
 #include "support/temp_dir.h"
 
