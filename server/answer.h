@@ -29,7 +29,8 @@ struct WorkerTools {
 class Answer {
  public:
   struct Step {
-    std::optional<OutgoingFrame> frame;  ///< to be sent now; the last step always has one
+    /// To be sent now; the last step has one, unless the answer goes out on another way.
+    std::optional<OutgoingFrame> frame;
     bool done = false;
   };
 

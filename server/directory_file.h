@@ -9,14 +9,26 @@ namespace slipway {
 /// belongs to one version; holes come from SEEK_HOLE. Any thread; owns the descriptor.
 class DirectoryFile final : public ImageFile {
  public:
-  /// `file_system`: the session's number; `shared_id` as ImageFile's.
-  DirectoryFile(UniqueFd fd, std::uint32_t file_system, const FileId& shared_id) noexcept
-      : fd_(std::move(fd)), file_system_(file_system), shared_id_(shared_id) {}
+  enum class Mode { kRead, kWrite };
+
+  /// `file_system`: the session's number; `shared_id` as ImageFile's; `mode`: what `fd` is open
+  /// for.
+  DirectoryFile(UniqueFd fd, std::uint32_t file_system, const FileId& shared_id,
+                Mode mode = Mode::kRead) noexcept
+      : fd_(std::move(fd)), file_system_(file_system), shared_id_(shared_id), mode_(mode) {}
 
   Result<Attributes> attributes() override;
   Result<ImageChunk> read(const ReadWish& wish, Bytes& to) override;
 
   Result<FileId> shared_id() override { return shared_id_; }
+
+  Result<int> descriptor() override { return fd_.get(); }
+
+  Result<int> writable_fd() override {
+    if (mode_ == Mode::kWrite)
+      return fd_.get();
+    return ImageFile::writable_fd();
+  }
 
   Result<VersionRecord> version() const;
 
@@ -32,6 +44,7 @@ class DirectoryFile final : public ImageFile {
   const UniqueFd fd_;
   const std::uint32_t file_system_;
   const FileId shared_id_;
+  const Mode mode_;
 };
 
 }  // namespace slipway

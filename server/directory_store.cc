@@ -22,6 +22,24 @@ Result<Attributes> attributes_at(FileSystemTable& file_systems, int directory, c
   return attributes_of(stat, index);
 }
 
+Status check_regular(FileType type, std::string_view path) {
+  switch (type) {
+    case FileType::kRegular:
+      return {};
+    case FileType::kDirectory:
+      return fail(ErrorCode::kIsDirectory, "'{}' is a directory", escape(path));
+    case FileType::kSymlink:
+      return fail(ErrorCode::kLoop, "'{}' is a symbolic link", escape(path));
+    case FileType::kCharacterDevice:
+    case FileType::kBlockDevice:
+    case FileType::kFifo:
+    case FileType::kSocket:
+      break;
+  }
+  return fail(ErrorCode::kNotSupported, "'{}' is a special file, which is not served",
+              escape(path));
+}
+
 // The cursor that the client sees is d_off + 1: never 0, and 0 is left to mean the start.
 class DirectoryWalk final : public ImageDirectory {
  public:
@@ -185,21 +203,45 @@ Result<StatfsReply> DirectoryStore::statfs(const NodeRef& node) {
 
 Result<std::unique_ptr<ImageFile>> DirectoryStore::open(const NodeRef& node) {
   SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node(node));
-  switch (opened.attributes.type) {
-    case FileType::kRegular:
-      break;
-    case FileType::kDirectory:
-      return fail(ErrorCode::kIsDirectory, "'{}' is a directory", escape(node.path));
-    case FileType::kSymlink:
-      return fail(ErrorCode::kLoop, "'{}' is a symbolic link", escape(node.path));
-    case FileType::kCharacterDevice:
-    case FileType::kBlockDevice:
-    case FileType::kFifo:
-    case FileType::kSocket:
-      return fail(ErrorCode::kNotSupported, "'{}' is a special file, which is not served",
-                  escape(node.path));
-  }
+  SLIPWAY_TRY(check_regular(opened.attributes.type, node.path));
   return open_regular(opened);
+}
+
+Result<DirectoryStore::Target> DirectoryStore::open_target(const NodeRef& node) {
+  SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node(node));
+  return target_of(opened, node.path);
+}
+
+Result<DirectoryStore::Target> DirectoryStore::target_of(const OpenNode& node,
+                                                         std::string_view path) {
+  SLIPWAY_TRY(check_regular(node.attributes.type, path));
+  if (node.root)
+    return fail(ErrorCode::kReadOnly, "'{}' is published content", escape(path));
+  Target target;
+  SLIPWAY_TRY_ASSIGN(target.fd, reopen_for_writing(node.fd.get()));
+  if (publications_ != nullptr) {
+    SLIPWAY_TRY_ASSIGN(const struct statx stat, stat_at(target.fd.get(), ""));
+    publications_->give_up(target.fd.get(), stat);
+  }
+  SLIPWAY_TRY_ASSIGN(target.attributes, attributes_of_fd(target.fd.get()));
+  return target;
+}
+
+Result<UniqueFd> DirectoryStore::open_parent(const std::string& path) {
+  const auto slash = path.rfind('/');
+  if (path.empty() || !is_valid_path(path) || has_hidden_component(path))
+    return fail(ErrorCode::kNotFound, "'{}': no such file or directory", escape(path));
+  const std::string parent = slash == std::string::npos ? "" : path.substr(0, slash);
+  SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node({parent, {}}, O_DIRECTORY));
+  return reopen_for_reading(opened.fd.get());
+}
+
+Result<Attributes> DirectoryStore::attributes_of_fd(int fd) {
+  return attributes_at(*file_systems_, fd, "");
+}
+
+Result<Attributes> DirectoryStore::attributes_of_name(int directory, const char* name) {
+  return attributes_at(*file_systems_, directory, name);
 }
 
 Result<std::unique_ptr<ImageFile>> DirectoryStore::open_regular(const OpenNode& node) {

@@ -31,6 +31,33 @@ class DirectoryStore final : public ImageStore {
   Result<StatfsReply> statfs(const NodeRef& node) override;
   Result<std::unique_ptr<ImageFile>> open(const NodeRef& node) override;
 
+  // Changes (directory_changes.cc). `.slipway` is neither made nor replaced (kAccessDenied), and
+  // not there to be removed or moved (kNotFound).
+  Result<std::unique_ptr<ImageFile>> open_for_writing(const NodeRef& node) override;
+  Result<Made> make(const MakeRequest& request) override;
+  Result<Attributes> link(const LinkRequest& request) override;
+  Status remove(const RemoveRequest& request) override;
+  Result<Attributes> rename(const RenameRequest& request) override;
+  Result<ChangeReply> setattr(const SetattrRequest& request, ImageFile* file) override;
+  Result<ChangeReply> copy(const CopyRequest& request, ImageFile& from, ImageFile& to) override;
+  Status sync(const SyncRequest& request) override;
+
+  /// A regular file, open for reading and writing.
+  struct Target {
+    UniqueFd fd;
+    Attributes attributes;
+  };
+
+  /// For who changes content: the file at `node`, as the system lets this user write to it. Its
+  /// manifest is given up first.
+  Result<Target> open_target(const NodeRef& node);
+
+  /// The directory that `path`, not "", lies in: for who makes files beside it.
+  Result<UniqueFd> open_parent(const std::string& path);
+
+  /// Of an open descriptor of a file of this export.
+  Result<Attributes> attributes_of_fd(int fd);
+
  private:
   struct OpenNode {
     UniqueFd fd;  ///< O_PATH
@@ -47,6 +74,13 @@ class DirectoryStore final : public ImageStore {
   Result<OpenNode> open_node(const NodeRef& node, int flags = 0);
   Result<OpenNode> open_root_name(const RootName& wanted);
   Result<std::unique_ptr<ImageFile>> open_regular(const OpenNode& node);
+
+  Result<Attributes> attributes_of_name(int directory, const char* name);
+  Result<Target> target_of(const OpenNode& node, std::string_view path);
+  Result<std::unique_ptr<ImageFile>> writable_file(Target target);
+  Result<UniqueFd> directory_for(const NodeRef& directory, const std::string& name,
+                                 ErrorCode if_hidden);
+  Result<Made> make_file(int parent, const MakeRequest& request);
 
   const UniqueFd root_;
   const std::shared_ptr<FileSystemTable> file_systems_;  ///< owners: the store, open directories

@@ -140,6 +140,32 @@ std::string choose_profile_directory(const ExportRoot& root,
   return directory.empty() ? "" : directory + "/profiles-" + to_hex(root.id);
 }
 
+// Whether a journal of this user is or may be at `path`, in a directory for all users. Whoever made
+// one there first, or a link, gets no journal to read or to write.
+bool may_keep_journal(const std::string& parent, const std::string& path) {
+  struct stat info {};
+
+  if (::lstat(path.c_str(), &info) == 0)
+    return S_ISDIR(info.st_mode) && info.st_uid == ::geteuid() && (info.st_mode & 0077) == 0;
+  return errno == ENOENT && ::lstat(parent.c_str(), &info) == 0 && S_ISDIR(info.st_mode) &&
+         ::faccessat(AT_FDCWD, parent.c_str(), W_OK | X_OK, AT_EACCESS) == 0;
+}
+
+// Each exported directory has its own, since journals hold paths below its root.
+std::string choose_journal_directory(const ExportRoot& root,
+                                     const std::optional<StateDirectory>& state) {
+  if (state) {
+    const std::string parent = state->root + "/" + std::string(kStateDirectoryName) + "/journal";
+    const std::string path = fmt::format("{}/{}", parent, ::geteuid()) +
+                             (state->root == root.path ? "" : "-" + to_hex(root.id));
+    if (may_keep_journal(parent, path))
+      return path;
+    log_debug("no journal in '{}': this user's own directory is used", escape(parent));
+  }
+  const std::string directory = user_state_directory();
+  return directory.empty() ? "" : directory + "/journal-" + to_hex(root.id);
+}
+
 void identify(ExportRoot& root, const std::optional<StateDirectory>& state) {
   root.initialised = state.has_value();
   if (!state) {
@@ -192,6 +218,7 @@ Result<ExportRoot> open_export(const std::string& typed, const std::string& rest
   root->state_file = choose_state_file(*root, state);
   root->state_root = state ? state->root : "";
   root->profile_directory = choose_profile_directory(*root, state);
+  root->journal_directory = choose_journal_directory(*root, state);
   return root;
 }
 

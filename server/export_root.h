@@ -20,6 +20,7 @@ struct ExportRoot {
   std::string state_file;    ///< where FileSystemTable may keep its numbers; "": nowhere
   std::string state_root;    ///< the directory whose `.slipway` it is; "": not initialised
   std::string profile_directory;  ///< ProfileBox's; "": nowhere
+  std::string journal_directory;  ///< Checkpoints', of this user and export; "": nowhere
 };
 
 /// What a client may mount. Errors are one line for the person who mounts.

@@ -4,6 +4,7 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "wire/messages.h"
+#include "wire/write_messages.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -66,6 +67,19 @@ class ImageFile {
   /// What identifies the file in the export's `.slipway`, where all sessions agree: a session's own
   /// numbers of file systems are in version records.
   virtual Result<FileId> shared_id() = 0;
+
+  /// A descriptor of the file for what the system does with it, copies from it and changes of its
+  /// attributes; valid while this object lives. kNotSupported where content is more than what the
+  /// system says it is.
+  virtual Result<int> descriptor() {
+    return fail(ErrorCode::kNotSupported, "not a file of this system");
+  }
+
+  /// The descriptor to write through, valid while this object lives; kReadOnly when it was not
+  /// opened for writing.
+  virtual Result<int> writable_fd() {
+    return fail(ErrorCode::kReadOnly, "the file is not open for writing");
+  }
 };
 
 /// A walk through one directory. One thread at a time.
@@ -77,7 +91,7 @@ class ImageDirectory {
   virtual Result<std::optional<DirectoryEntry>> next() = 0;
 };
 
-/// The images below one export, read only. An interface because a relay will be another one. Any
+/// The images below one export. An interface because a relay will be another one. Any
 /// thread may call anything; calls may block on the disk. A node whose `expected` names another
 /// file than the one there now is kStale; what is hidden (`.slipway`) is kNotFound. Where nothing
 /// has the name "NAME@ROOT", with a root of 64 hex digits, it names the published content ROOT.
@@ -96,6 +110,43 @@ class ImageStore {
 
   /// Regular files only.
   virtual Result<std::unique_ptr<ImageFile>> open(const NodeRef& node) = 0;
+
+  // Changes. All are refused with kReadOnly where nothing may be changed. What they do to the
+  // export is what the system calls of the same names do, as the session's user; nothing of it is
+  // durable before sync(). `operation` is not looked at here.
+
+  virtual Result<std::unique_ptr<ImageFile>> open_for_writing(const NodeRef&) {
+    return refuse_change();
+  }
+
+  struct Made {
+    MakeReply reply;
+    std::unique_ptr<ImageFile> file;  ///< of MakeKind::kFile, open for writing
+  };
+
+  virtual Result<Made> make(const MakeRequest&) { return refuse_change(); }
+
+  virtual Result<Attributes> link(const LinkRequest&) { return refuse_change(); }
+
+  virtual Status remove(const RemoveRequest&) { return refuse_change(); }
+
+  virtual Result<Attributes> rename(const RenameRequest&) { return refuse_change(); }
+
+  /// `file`: what request.handle is open on, or null.
+  virtual Result<ChangeReply> setattr(const SetattrRequest&, ImageFile*) { return refuse_change(); }
+
+  /// `from` and `to`: what the request's handles are open on. Copies a prefix, as much as the store
+  /// likes to do in one go; less than asked for also where `from` ends.
+  virtual Result<ChangeReply> copy(const CopyRequest&, ImageFile& /*from*/, ImageFile& /*to*/) {
+    return refuse_change();
+  }
+
+  virtual Status sync(const SyncRequest&) { return refuse_change(); }
+
+ protected:
+  static tl::unexpected<Error> refuse_change() {
+    return fail(ErrorCode::kReadOnly, "this session changes nothing");
+  }
 };
 
 }  // namespace slipway

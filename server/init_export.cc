@@ -56,8 +56,11 @@ struct StateFolder {
   mode_t mode;
 };
 
-constexpr StateFolder kFolders[] = {
-    {"manifests", 0755}, {"frames", 0755}, {"roots", 0755}, {"profiles", 01777}};
+constexpr StateFolder kFolders[] = {{"manifests", 0755},
+                                    {"frames", 0755},
+                                    {"roots", 0755},
+                                    {"profiles", 01777},
+                                    {"journal", 01777}};
 
 // Those that are there keep the mode that an administrator may have given them.
 Status make_folders(const std::string& root) {

@@ -4,7 +4,10 @@
 #include "server/safe_open.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <fcntl.h>
+#include <filesystem>
+#include <unistd.h>
 #include <utility>
 
 namespace slipway {
@@ -83,6 +86,25 @@ Result<Publication> Publications::find_root(int fd, const struct statx& stat,
       !same_content(entry->manifest->manifest().version, shared))
     return fail(ErrorCode::kNotFound, "no published content has the root {}", to_text(root));
   return Publication{version, std::move(entry->manifest), std::move(entry->frames)};
+}
+
+void Publications::give_up(int fd, const struct statx& stat) {
+  const Result<FileId> id = shared_id(fd, stat);
+  if (!id)
+    return;
+  const std::filesystem::path path = manifest_path(*id);
+  if (const Result<struct statx> there = stat_at(state_.get(), path.c_str()); !there)
+    return;
+  const Result<UniqueFd> directory =
+      open_beneath(state_.get(), path.parent_path(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!directory) {
+    log_info("the manifest of file {}-{} stays: {}", id->file_system, id->inode,
+             escape(directory.error().message));
+  } else if (::unlinkat(directory->get(), path.filename().c_str(), 0) != 0 ||
+             ::fsync(directory->get()) != 0) {
+    log_info("the manifest of file {}-{} stays: {}", id->file_system, id->inode,
+             system_error(errno, "removing it").message);
+  }
 }
 
 Result<UniqueFd> Publications::open_root(const ContentHash& root) const {

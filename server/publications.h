@@ -47,6 +47,10 @@ class Publications {
   Result<Publication> find_root(int fd, const struct statx& stat, std::uint32_t file_system,
                                 const ContentHash& root);
 
+  /// The file is about to be written to: removes its manifest, durably, where this process may.
+  /// What stays is worth nothing from the first write on, since it names another version.
+  void give_up(int fd, const struct statx& stat);
+
   /// The published inode, O_PATH. kNotFound.
   Result<UniqueFd> open_root(const ContentHash& root) const;
 

@@ -35,6 +35,11 @@ class PublishedFile final : public ImageFile {
 
   Result<FileId> shared_id() override { return file_->shared_id(); }
 
+  /// None when pinned: what is read there would not be looked at.
+  Result<int> descriptor() override {
+    return pinned_ ? ImageFile::descriptor() : file_->descriptor();
+  }
+
  private:
   using Known = std::shared_ptr<const Publication>;
 

@@ -56,6 +56,24 @@ Status decode_body(Request& request, ByteView body) {
       return decode_into(request, decode_profile_request(body));
     case MessageType::kPutProfile:
       return decode_into(request, decode_put_profile_request(body));
+    case MessageType::kMake:
+      return decode_into(request, decode_make_request(body));
+    case MessageType::kLink:
+      return decode_into(request, decode_link_request(body));
+    case MessageType::kRemove:
+      return decode_into(request, decode_remove_request(body));
+    case MessageType::kRename:
+      return decode_into(request, decode_rename_request(body));
+    case MessageType::kSetattr:
+      return decode_into(request, decode_setattr_request(body));
+    case MessageType::kCopy:
+      return decode_into(request, decode_copy_request(body));
+    case MessageType::kSync:
+      return decode_into(request, decode_sync_request(body));
+    case MessageType::kStage:
+      return decode_into(request, decode_stage_request(body));
+    case MessageType::kCommit:
+      return decode_into(request, decode_commit_request(body));
   }
   return fail(ErrorCode::kProtocol, "unknown message");
 }

@@ -6,6 +6,7 @@
 #include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
+#include "wire/write_messages.h"
 
 #include <cstdint>
 #include <variant>
@@ -19,10 +20,12 @@ struct GoodbyeRequest {};
 /// One decoded request. The order of the alternatives means nothing.
 struct Request {
   FrameHeader header;
+  Bytes frame;  ///< of a StageRequest, whose data is a view into it; else empty
   std::variant<PingRequest, CancelRequest, GoodbyeRequest, LookupRequest, GetattrRequest,
                ReaddirRequest, ReadlinkRequest, StatfsRequest, OpenRequest, CloseRequest,
                ReadRequest, ConfirmRequest, ManifestRequest, LeavesRequest, ProfileRequest,
-               PutProfileRequest>
+               PutProfileRequest, MakeRequest, LinkRequest, RemoveRequest, RenameRequest,
+               SetattrRequest, CopyRequest, SyncRequest, StageRequest, CommitRequest>
       body;
 
   /// Nobody waits for it: asked so, or a comparison that reads whole regions.

@@ -68,6 +68,8 @@ std::unique_ptr<Answer> RequestHandler::begin(Request request, std::size_t frame
 
 Result<Bytes> RequestHandler::answer_at_once(const Request& request, std::size_t frame_max) {
   const FrameHeader& header = request.header;
+  if (ChangeAnswers::takes(request))
+    return changes_.answer(request);
   if (const auto* lookup = std::get_if<LookupRequest>(&request.body))
     return encode_reply(header, store_.lookup(lookup->directory, lookup->name));
   if (const auto* getattr_request = std::get_if<GetattrRequest>(&request.body))
@@ -100,17 +102,27 @@ Result<Bytes> RequestHandler::answer_of_manifests(const Request& request, std::s
   return fail(ErrorCode::kNotSupported, "not a request that is answered here");
 }
 
-Result<Attributes> RequestHandler::open(const OpenRequest& request) {
-  if (request.handle == 0 || request.flags != 0)
+Result<std::unique_ptr<ImageFile>> RequestHandler::open_file(const OpenRequest& request) {
+  if (request.handle == 0 || (request.flags & ~kOpenWrite) != 0)
     return fail(ErrorCode::kInvalid, "open with handle {} and flags {:#x}", request.handle,
                 request.flags);
-  SLIPWAY_TRY_ASSIGN(std::unique_ptr<ImageFile> file, store_.open(request.node));
+  if (request.flags == 0)
+    return store_.open(request.node);
+  if (!changes_.may_write())
+    return fail(ErrorCode::kReadOnly, "this session changes nothing");
+  return store_.open_for_writing(request.node);
+}
+
+Result<Attributes> RequestHandler::open(const OpenRequest& request) {
+  SLIPWAY_TRY_ASSIGN(std::unique_ptr<ImageFile> file, open_file(request));
   SLIPWAY_TRY_ASSIGN(const Attributes wanted, file->attributes());
   SLIPWAY_TRY_ASSIGN(const std::shared_ptr<OpenImage> image,
                      handles_.insert(request.handle, std::move(file)));
   SLIPWAY_TRY_ASSIGN(Attributes attributes, image->file->attributes());
   if (!same_file(attributes.version, wanted.version))
     return fail(ErrorCode::kExists, "handle {} is open on another file", request.handle);
+  if (request.flags == kOpenWrite && !image->file->writable_fd())
+    return fail(ErrorCode::kExists, "handle {} is open for reading only", request.handle);
   return attributes;
 }
 

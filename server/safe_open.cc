@@ -53,18 +53,10 @@ Result<UniqueFd> open_beneath(int root, const std::string& path, int flags) {
   return fail(ErrorCode::kBusy, "'{}' is being renamed all the time", escape(path));
 }
 
-Result<UniqueFd> reopen_for_reading(int path_fd) {
-  struct stat before {};
+namespace {
 
-  if (::fstat(path_fd, &before) != 0)
-    return fail_errno(errno, "fstat");
-  int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-  if (S_ISDIR(before.st_mode))
-    flags |= O_DIRECTORY;
-  else if (!S_ISREG(before.st_mode))
-    return fail(ErrorCode::kNotSupported, "special files are not served");
-
-  // The magic link names exactly the inode that was looked at, so no name is resolved again.
+// The magic link names exactly the inode that was looked at, so no name is resolved again.
+Result<UniqueFd> reopen(int path_fd, const struct stat& before, int flags) {
   const std::string self = fmt::format("/proc/self/fd/{}", path_fd);
   UniqueFd fd(::open(self.c_str(), flags | O_NOATIME));
   if (!fd && errno == EPERM)
@@ -79,6 +71,31 @@ Result<UniqueFd> reopen_for_reading(int path_fd) {
   if (before.st_dev != after.st_dev || before.st_ino != after.st_ino)
     return fail(ErrorCode::kIo, "/proc does not lead to the file that was checked");
   return fd;
+}
+
+}  // namespace
+
+Result<UniqueFd> reopen_for_reading(int path_fd) {
+  struct stat before {};
+
+  if (::fstat(path_fd, &before) != 0)
+    return fail_errno(errno, "fstat");
+  int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  if (S_ISDIR(before.st_mode))
+    flags |= O_DIRECTORY;
+  else if (!S_ISREG(before.st_mode))
+    return fail(ErrorCode::kNotSupported, "special files are not served");
+  return reopen(path_fd, before, flags);
+}
+
+Result<UniqueFd> reopen_for_writing(int path_fd) {
+  struct stat before {};
+
+  if (::fstat(path_fd, &before) != 0)
+    return fail_errno(errno, "fstat");
+  if (!S_ISREG(before.st_mode))
+    return fail(ErrorCode::kNotSupported, "only regular files are written to");
+  return reopen(path_fd, before, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 
 }  // namespace slipway

@@ -24,4 +24,7 @@ Result<UniqueFd> open_beneath(int root, const std::string& path, int flags);
 /// opened. Keeps atime where it may.
 Result<UniqueFd> reopen_for_reading(int path_fd);
 
+/// A regular file only, for reading and writing.
+Result<UniqueFd> reopen_for_writing(int path_fd);
+
 }  // namespace slipway

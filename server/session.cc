@@ -3,10 +3,17 @@
 #include "base/log.h"
 
 #include <algorithm>
+#include <cassert>
+#include <exception>
 
 namespace slipway {
 
 namespace {
+
+// Messages that have the session's next number; all others have none.
+bool takes_number(MessageType type) noexcept {
+  return type >= MessageType::kMake && type <= MessageType::kCopy;
+}
 
 OutgoingFrame empty_reply(const FrameHeader& request) {
   OutgoingFrame reply;
@@ -16,14 +23,44 @@ OutgoingFrame empty_reply(const FrameHeader& request) {
 
 }  // namespace
 
+/// Runs a change that belongs to no connection: its reply goes to whoever asked last, and is kept.
+class Session::NumberedAnswer final : public Answer {
+ public:
+  NumberedAnswer(const FrameHeader& request, std::unique_ptr<Answer> answer,
+                 NumberedReplies& replies)
+      : request_(request), answer_(std::move(answer)), replies_(replies) {}
+
+  Step step(WorkerTools& tools) override {
+    try {
+      Step made = answer_->step(tools);
+      if (!made.done)
+        return {};
+      assert(made.frame && made.frame->data.empty());
+      replies_.finish(request_.number, std::move(made.frame->head));
+    } catch (const std::exception& error) {
+      log_error("a change failed: {}", error.what());
+      const Error failed{ErrorCode::kOutOfMemory, "the server is out of memory"};
+      replies_.finish(request_.number, encode_error_reply(request_, failed));
+    }
+    return {std::nullopt, true};
+  }
+
+ private:
+  const FrameHeader request_;
+  const std::unique_ptr<Answer> answer_;
+  NumberedReplies& replies_;
+};
+
 Session::Session(ImageStore& store, SessionTicket ticket, unsigned connections,
-                 const SessionLimits& limits, ProfileDrop profiles)
+                 const SessionLimits& limits, ProfileDrop profiles, const WriteSide& write_side)
     : ticket_(std::move(ticket)),
       connections_(std::min<unsigned>(connections, kConnectionsMax)),
       limits_(limits),
-      handler_(store, limits.handles_max, std::move(profiles)),
+      handler_(store, limits.handles_max, std::move(profiles), write_side),
       budget_(limits.requests_in_flight_max, limits.bytes_in_flight_max),
+      nowhere_(std::make_shared<SendQueue>(kSshFrameMax, 0)),
       pool_(limits.workers),
+      write_pool_(limits.write_workers),
       last_contact_(SteadyClock::instance().now()) {}
 
 Session::~Session() {
@@ -31,6 +68,7 @@ Session::~Session() {
   abort_connections();
   reap();
   pool_.stop();
+  write_pool_.stop();
 }
 
 std::unique_ptr<Connection> Session::make_connection(unsigned number,
@@ -87,37 +125,68 @@ void Session::join(const Preamble& preamble, std::unique_ptr<Channel> channel, B
 Status Session::on_frame(Connection& connection, Bytes frame) {
   last_contact_.store(SteadyClock::instance().now(), std::memory_order_relaxed);
   SLIPWAY_TRY_ASSIGN(Request request, decode_request(frame));
+  if (takes_number(request.header.type) != (request.header.number != 0))
+    return fail(ErrorCode::kProtocol, "a message of type {} with number {}",
+                static_cast<unsigned>(request.header.type), request.header.number);
+  numbered_.acknowledge(request.header.acknowledged);
   if (const auto* cancel = std::get_if<CancelRequest>(&request.body)) {
-    pool_.cancel(cancel->cookie);
+    if (cancel->cookie != 0) {  // what has a number is not cancelled, and is known by 0
+      pool_.cancel(cancel->cookie);
+      write_pool_.cancel(cancel->cookie);
+    }
     return {};
   }
   const std::uint64_t cost = cost_of(request, frame.size());
+  if (std::holds_alternative<StageRequest>(request.body))
+    request.frame = std::move(frame);
   frame = Bytes();  // the decoded request is all that is kept
   std::shared_ptr<RequestBudget::Hold> hold = budget_.acquire(cost, connection.stop_token());
   if (hold == nullptr)
     return fail(ErrorCode::kDisconnected, "the connection ended");
+  if (request.header.number != 0)
+    return take_numbered(connection, std::move(request), std::move(hold));
+  return take(connection, std::move(request), std::move(hold));
+}
 
+Status Session::take_numbered(Connection& connection, Request request,
+                              std::shared_ptr<RequestBudget::Hold> hold) {
+  const FrameHeader header = request.header;
+  SLIPWAY_TRY_ASSIGN(const bool is_new, numbered_.begin(header, {connection.queue(), hold}));
+  if (!is_new)
+    return {};
+  FrameHeader anonymous = header;
+  anonymous.cookie = 0;
+  std::unique_ptr<Answer> answer = handler_.begin(std::move(request), nowhere_->frame_max());
+  write_pool_.add(std::make_shared<Job>(
+      anonymous, false, std::make_unique<NumberedAnswer>(header, std::move(answer), numbered_),
+      nowhere_, std::move(hold)));
+  return {};
+}
+
+Status Session::take(Connection& connection, Request request,
+                     std::shared_ptr<RequestBudget::Hold> hold) {
   const FrameHeader header = request.header;
   const std::shared_ptr<SendQueue>& queue = connection.queue();
-  if (header.number != 0) {
-    const Error refused{ErrorCode::kReadOnly, "this server changes nothing"};
-    queue->push(SendClass::kControl, {{encode_error_reply(header, refused), {}}, std::move(hold)});
-  } else if (std::holds_alternative<PingRequest>(request.body)) {
+  if (std::holds_alternative<PingRequest>(request.body)) {
     queue->push(SendClass::kControl, {empty_reply(header), std::move(hold)});
   } else if (std::holds_alternative<GoodbyeRequest>(request.body)) {
     queue->push(SendClass::kControl, {empty_reply(header), std::move(hold)});
     end("the client said goodbye");
   } else {
-    const bool prefetch = request.is_prefetch();
-    pool_.add(std::make_shared<Job>(header, prefetch,
-                                    handler_.begin(std::move(request), queue->frame_max()), queue,
-                                    std::move(hold)));
+    // Changes all go first come, first served: their answers are small.
+    const bool writes = ChangeAnswers::takes(request);
+    const bool prefetch = !writes && request.is_prefetch();
+    (writes ? write_pool_ : pool_)
+        .add(std::make_shared<Job>(header, prefetch,
+                                   handler_.begin(std::move(request), queue->frame_max()), queue,
+                                   std::move(hold)));
   }
   return {};
 }
 
 void Session::on_end(Connection& connection, const Error& why) noexcept {
   pool_.drop(*connection.queue());
+  write_pool_.drop(*connection.queue());
   if (why.code == ErrorCode::kProtocol)
     log_warning("connection {} from {} is dropped: {}", connection.number(), connection.peer(),
                 escape(why.message));
@@ -152,6 +221,7 @@ std::string Session::run() {
   abort_connections();
   reap();
   pool_.stop();
+  write_pool_.stop();
   return why_ended_;
 }
 

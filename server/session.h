@@ -5,6 +5,7 @@
 #include "server/connection.h"
 #include "server/image_store.h"
 #include "server/listener.h"
+#include "server/numbered_replies.h"
 #include "server/request_budget.h"
 #include "server/request_handler.h"
 #include "server/worker_pool.h"
@@ -24,6 +25,7 @@ struct SessionLimits {
   std::uint64_t bytes_in_flight_max = kBytesInFlightMax;
   std::size_t handles_max = kHandlesMax;
   unsigned workers = 4;
+  unsigned write_workers = 4;  ///< threads that change things: a slow disk must not stop reads
   std::size_t prefetch_queue_bytes = 4 * 1024 * 1024;  ///< per TCP connection, waiting to be sent
   std::size_t prefetch_queue_bytes_ssh = 256 * 1024;   ///< the same for connection 0
   Duration kept = kSessionKept;                        ///< without a frame from the client
@@ -33,16 +35,16 @@ struct SessionLimits {
 /// One client's session: its connections, the requests that come over them and the workers that
 /// answer. Ends on a goodbye, after `kept` without contact, or when connection 0 ends and no TCP
 /// connection was ever verified. Any thread may call anything but run(), which belongs to the owner
-/// and joins dead connections. Refers to `store`; owns everything else.
-/// Locks: mutex_ guards the connections and comes before the locks of send queues and the budget
-/// (connections are started and aborted under it). All others are leaves: the pool's, each send
-/// queue's, the budget's, the handle table's, the file system table's, the publications', a
-/// published file's.
+/// and joins dead connections. Refers to `store` and to what `write_side` names; owns everything
+/// else. Locks: mutex_ guards the connections and comes before the locks of send queues and the
+/// budget (connections are started and aborted under it). All others are leaves: the pools', each
+/// send queue's, the budget's, the numbered replies', the handle table's, the file system table's,
+/// the publications', a published file's.
 class Session final : public ConnectionOwner, public ConnectionAdmission {
  public:
   /// `connections`: highest TCP connection number allowed.
   Session(ImageStore& store, SessionTicket ticket, unsigned connections,
-          const SessionLimits& limits, ProfileDrop profiles = {});
+          const SessionLimits& limits, ProfileDrop profiles = {}, const WriteSide& write_side = {});
   ~Session() override;
 
   void start_connection0(std::unique_ptr<Channel> channel);
@@ -71,6 +73,11 @@ class Session final : public ConnectionOwner, public ConnectionAdmission {
     bool was_used = false;
   };
 
+  class NumberedAnswer;
+
+  Status take(Connection& connection, Request request, std::shared_ptr<RequestBudget::Hold> hold);
+  Status take_numbered(Connection& connection, Request request,
+                       std::shared_ptr<RequestBudget::Hold> hold);
   bool may_join_locked(const Preamble& preamble) const;
   std::unique_ptr<Connection> make_connection(unsigned number, std::unique_ptr<Channel> channel);
   void end(const char* why);
@@ -83,7 +90,10 @@ class Session final : public ConnectionOwner, public ConnectionAdmission {
   const SessionLimits limits_;
   RequestHandler handler_;
   RequestBudget budget_;
+  NumberedReplies numbered_;
+  const std::shared_ptr<SendQueue> nowhere_;  ///< of jobs that are answered through numbered_
   WorkerPool pool_;
+  WorkerPool write_pool_;
   std::atomic<TimePoint> last_contact_;
 
   std::mutex mutex_;

@@ -98,7 +98,7 @@ int serve_session(UniqueFd input, UniqueFd output, const SessionOptions& options
   SessionLimits limits;
   limits.handles_max = make_room_for_handles();
   Session session(*set_up->store, std::move(set_up->ticket), set_up->connections, limits,
-                  std::move(set_up->profiles));
+                  std::move(set_up->profiles), set_up->write_side());
   session.start_connection0(make_plain_channel(std::move(transport)));
   if (set_up->listener != nullptr)
     set_up->listener->start(session);

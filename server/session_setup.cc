@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace slipway {
@@ -66,6 +67,32 @@ struct Answer {
   SetUpSession session;
 };
 
+// Opens what changes need beside the export, and finishes what earlier sessions committed. Where
+// there is no place for it the session is read-only; where there is one that can't be used, some
+// group may stand between two states, so there is no session.
+Status allow_changes(SetUpSession& session, DirectoryStore& store, const ExportRoot& root,
+                     const ClientSetup& client) {
+  if (root.journal_directory.empty()) {
+    log_warning("read only: there is no place for a journal");
+    return {};
+  }
+  Result<std::unique_ptr<Checkpoints>> checkpoints =
+      Checkpoints::open(root.journal_directory, client.client_id, store);
+
+  struct stat info {};
+
+  if (!checkpoints && ::lstat(root.journal_directory.c_str(), &info) != 0) {
+    log_warning("read only: {}", checkpoints.error().message);
+    return {};
+  }
+  if (!checkpoints)
+    return fail(std::move(checkpoints).error());
+  SLIPWAY_TRY_ASSIGN(session.operations,
+                     OperationLog::open(root.journal_directory + "/" + to_hex(client.client_id)));
+  session.checkpoints = std::move(*checkpoints);
+  return {};
+}
+
 Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& options) {
   if (client.version_min > kProtocolVersion || client.version_max < kProtocolVersion)
     return fail(ErrorCode::kVersionMismatch,
@@ -75,13 +102,17 @@ Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& op
   ServerSetup& setup = answer.setup;
   SLIPWAY_TRY_ASSIGN(setup.suite, choose_suite(client));
   SLIPWAY_TRY_ASSIGN(ExportRoot root, open_export(client.export_path, options.restrict_to));
-  SLIPWAY_TRY_ASSIGN(answer.session.store,
+  SLIPWAY_TRY_ASSIGN(std::unique_ptr<DirectoryStore> store,
                      DirectoryStore::open(std::move(root.fd), root.state_file,
                                           try_to_open_publications(root.state_root)));
+  DirectoryStore& directory_store = *store;
+  answer.session.store = std::move(store);
+  setup.features = client.features & kFeaturesSupported;
+  if (!options.read_only && (setup.features & kFeatureWrites) != 0)
+    SLIPWAY_TRY(allow_changes(answer.session, directory_store, root, client));
   SLIPWAY_TRY_ASSIGN(setup.root, answer.session.store->getattr({}));
   answer.session.listener = try_to_listen(client, options.listen);
 
-  setup.features = client.features & kFeaturesSupported;
   fill_random(setup.secret);
   fill_random(setup.session_id);
   if (answer.session.listener != nullptr) {
@@ -92,7 +123,7 @@ Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& op
   setup.bytes_in_flight_max = kBytesInFlightMax;
   setup.export_id = root.id;
   setup.initialised = root.initialised;
-  setup.read_only = true;  // of every session so far
+  setup.read_only = !answer.session.write_side().allowed;
   setup.uid = ::geteuid();
   setup.gid = ::getegid();
   setup.machine_id = machine_id();
@@ -100,8 +131,9 @@ Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& op
   answer.session.connections = std::min<unsigned>(client.connections, kConnectionsMax);
   answer.session.profiles = {root.profile_directory, client.mount_id};
   answer.session.description = fmt::format(
-      "export '{}' for '{}', {}", escape(root.path), escape(client.client_name),
-      setup.data_port != 0 ? fmt::format("port {}", setup.data_port) : std::string("SSH only"));
+      "export '{}' for '{}', {}{}", escape(root.path), escape(client.client_name),
+      setup.data_port != 0 ? fmt::format("port {}", setup.data_port) : std::string("SSH only"),
+      setup.read_only ? ", read only" : "");
   return answer;
 }
 

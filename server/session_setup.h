@@ -2,6 +2,7 @@
 
 #include "secure/channel.h"
 #include "secure/transport.h"
+#include "server/change_answers.h"
 #include "server/image_store.h"
 #include "server/listener.h"
 #include "server/manifest_answer.h"
@@ -14,7 +15,7 @@ namespace slipway {
 /// The command line of `slipwayd session`.
 struct SessionOptions {
   std::string restrict_to;  ///< canonical or not; "": anything the user may read
-  bool read_only = false;   ///< refuse everything that changes something
+  bool read_only = false;   ///< refuse everything that changes the export
   ListenOptions listen;
 };
 
@@ -25,7 +26,14 @@ struct SetUpSession {
   std::unique_ptr<Listener> listener;  ///< bound, not started; null: no TCP
   unsigned connections = 0;            ///< TCP connections that the client asked for
   ProfileDrop profiles;
-  std::string description;             ///< one line for the log, escaped
+  std::unique_ptr<Checkpoints> checkpoints;  ///< refers to the store; null: read-only
+  std::unique_ptr<OperationLog> operations;  ///< null: read-only
+  std::string description;                   ///< one line for the log, escaped
+
+  /// Of what is owned here.
+  WriteSide write_side() const noexcept {
+    return {checkpoints != nullptr, operations.get(), checkpoints.get()};
+  }
 };
 
 /// The server's half of set-up on connection 0: magic, the client's message, our answer. What is

@@ -44,11 +44,11 @@ class DiskBlockCache final : public BlockCache {
     return catalog_->find({owner, id});
   }
 
-  bool store(std::shared_ptr<CachedFile> file, std::vector<StoreRun> runs,
-             std::function<void()> stored) override {
+  bool store(std::shared_ptr<CachedFile> file, const VersionRecord& version,
+             std::vector<StoreRun> runs, std::function<void()> stored) override {
     auto ours = std::dynamic_pointer_cast<StoredFile>(std::move(file));
     assert(ours != nullptr);
-    return worker_.submit(std::move(ours), std::move(runs), std::move(stored));
+    return worker_.submit(std::move(ours), version, std::move(runs), std::move(stored));
   }
 
   std::array<std::byte, 16> client_id() const noexcept override { return client_id_; }

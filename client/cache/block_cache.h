@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -64,17 +65,17 @@ struct CacheLookup {
   std::uint64_t base = 0;
 };
 
-/// A run that arrived. `bytes` is a view into `owner` for kData.
+/// A run that arrived, or that this client wrote. `bytes` is a view into `owner` for kData.
 struct StoreRun {
-  ByteRange range;  ///< starts at a unit; whole units, or up to the file's end
+  ByteRange range;  ///< for store(): starts at a unit; whole units, or up to the file's end
   RunKind kind = RunKind::kData;
   bool young = false;  ///< valid only until the file is opened the next time
   ByteView bytes;
   std::shared_ptr<const void> owner;  ///< owners: waiting readers and the store queue
 };
 
-/// The cached content of one version of one remote file. Kept by whoever has it open; the cache
-/// knows it only weakly. Any thread.
+/// The cached content of one version of one remote file; only this client's own writes move it to
+/// another version. Kept by whoever has it open; the cache knows it only weakly. Any thread.
 class CachedFile {
  public:
   virtual ~CachedFile() = default;
@@ -98,6 +99,26 @@ class CachedFile {
   virtual void drop_region(std::uint64_t region) = 0;
   /// The content was confirmed under a newer ctime.
   virtual Status set_version(const VersionRecord& version) = 0;
+
+  /// The server has applied this client's own writes: the file is `to` now, with the same id and
+  /// birth. Below `keep`, what no run covers is as it was; from there on, what no run covers is
+  /// zeros. Runs may have any bounds, ascend and don't overlap; `owner` and `young` don't matter.
+  ///
+  /// Units that the runs cover wholly get their content. A unit covered in part, or whose length
+  /// changes, gets the rest from its cached content if that has its checksum. What can't be made
+  /// (the rest is not cached, disk or cache are full, a write fails) is absent afterwards, which is
+  /// no error; so may zeros be, when they are more than 1 GiB.
+  ///
+  /// Blocks on the disk; never for one file twice at a time. version() is `to` from the beginning,
+  /// and what was read from another version is no longer stored. Until the return, a lookup may show
+  /// a unit's old or new content or miss it: the caller lays its writes over it as before. The index's
+  /// error is returned when the version can't be recorded: then everything that changed is absent,
+  /// and the file must be confirmed at its next open; the next store or rebase tries to record it
+  /// again. kInvalid (and nothing is done) for another file; kIo for a closed cache, where every
+  /// lookup misses anyway. A superseded file's readers get the new content, too, but its record is
+  /// its successor's.
+  virtual Status rebase(const VersionRecord& to, std::uint64_t keep,
+                        std::span<const StoreRun> runs) = 0;
 };
 
 /// How the cache answered an open.
@@ -132,10 +153,11 @@ class BlockCache {
     return nullptr;
   }
 
-  /// Queues runs for storing; false when the queue is full or the cache has no room (counted).
-  /// `stored` is called once on the store thread, after the index names them or they were dropped.
-  virtual bool store(std::shared_ptr<CachedFile> file, std::vector<StoreRun> runs,
-                     std::function<void()> stored) = 0;
+  /// Queues runs, which were read from `version`, for storing; false when the queue is full or the
+  /// cache has no room (counted). `stored` is called once on the store thread, after the index names
+  /// them or they were dropped: also when the file's content is another version's by then.
+  virtual bool store(std::shared_ptr<CachedFile> file, const VersionRecord& version,
+                     std::vector<StoreRun> runs, std::function<void()> stored) = 0;
 
   /// 16 random bytes kept in the directory: this client's identity.
   virtual std::array<std::byte, 16> client_id() const noexcept = 0;

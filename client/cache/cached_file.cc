@@ -2,6 +2,8 @@
 
 #include "cache/file_catalog.h"
 #include "cache/range_lookup.h"
+#include "cache/rebase.h"
+#include "cache/region_records.h"
 
 #include <algorithm>
 
@@ -39,6 +41,7 @@ StoredFile::StoredFile(std::shared_ptr<CacheCore> core, std::shared_ptr<FileCata
       data_(std::make_shared<DataFile>(core_->path(), generation_, size_, core_->space)),
       counts_(std::make_shared<UnitCounts>(size_)),
       record_(record),
+      current_(record.version),
       complete_(record.complete),
       epoch_(record.epoch) {}
 
@@ -50,20 +53,15 @@ StoredFile::~StoredFile() {
 
 VersionRecord StoredFile::version() const {
   const std::lock_guard lock(version_mutex_);
-  return record_.version;
+  return current_;
 }
 
 CacheLookup StoredFile::lookup(const ByteRange& range) {
-  return RangeLookup(*this, clamp_to_size(range, size_)).run();
+  return RangeLookup(*this, range).run();
 }
 
 bool StoredFile::complete() const {
-  return trusted() && (complete_ || counts_->complete());
-}
-
-std::uint64_t StoredFile::unit_length(std::uint64_t region, std::size_t unit) const noexcept {
-  const std::uint64_t offset = region * kRegionSize + unit * kUnitSize;
-  return offset >= size_ ? 0 : std::min<std::uint64_t>(kUnitSize, size_ - offset);
+  return trusted() && !rebasing_ && (complete_ || counts_->complete());
 }
 
 RegionContent StoredFile::load_region(const RegionKey& key) {
@@ -95,7 +93,8 @@ RegionContent StoredFile::load_region(const RegionKey& key) {
     }
   }
   // A record can't make units of more than the file has.
-  for (std::size_t unit = kUnitsPerRegion; unit-- > 0 && unit_length(key.region, unit) == 0;)
+  const std::uint64_t size = size_;
+  for (std::size_t unit = kUnitsPerRegion; unit-- > 0 && unit_length(size, key.region, unit) == 0;)
     content.units.valid.reset(unit);
   content.units.zero &= content.units.valid;
   content.units.hole &= content.units.valid;
@@ -112,6 +111,7 @@ std::vector<ConfirmRegion> StoredFile::confirm_regions(std::uint64_t first_regio
     const std::lock_guard lock(version_mutex_);
     confirmed_young_ = young_stores_;
   }
+  const std::uint64_t size = size_;
   std::vector<ConfirmRegion> out;
   Bytes checksums;
   const auto finish = [&] {
@@ -138,7 +138,7 @@ std::vector<ConfirmRegion> StoredFile::confirm_regions(std::uint64_t first_regio
     for (std::size_t unit = 0; unit < kUnitsPerBlock; unit++) {
       if ((record->valid >> unit & 1) == 0)
         continue;
-      const std::uint64_t length = unit_length(region, block * kUnitsPerBlock + unit);
+      const std::uint64_t length = unit_length(size, region, block * kUnitsPerBlock + unit);
       append(checksums,
              (record->zero >> unit & 1) != 0 ? checksum_of_zeros(length) : record->checksums[unit]);
     }
@@ -159,14 +159,8 @@ void StoredFile::drop_region(std::uint64_t region) {
   drops_++;
   note_loss();
   writer.clear();
-  {
-    const std::lock_guard lock(version_mutex_);
-    unerased_.insert(region);
-  }
-  IndexBatch batch;
-  for (std::uint64_t block = 0; block < kBlocksPerRegion; block++)
-    batch.erases.push_back(block_key(generation_, region * kBlocksPerRegion + block));
-  if (core_->write(batch).has_value())
+  set_unerased(region);
+  if (core_->write(erase_region(region_key(region))).has_value())
     set_erased(region);
 }
 
@@ -174,9 +168,12 @@ Status StoredFile::set_version(const VersionRecord& version) {
   const std::lock_guard writing(records_mutex_);
   {
     const std::lock_guard lock(version_mutex_);
-    if (!same_content(version, record_.version))
+    if (!same_content(version, current_))
       return fail(ErrorCode::kInvalid, "another content can't be confirmed");
-    record_.version.ctime = version.ctime;
+    current_.ctime = version.ctime;
+    if (rebasing_ || unrecorded_)
+      return {};  // the record is still that of another content
+    record_.version = current_;
     // While records could not be erased, the next open must find them wrong again.
     if (!unerased_.empty())
       return {};
@@ -192,8 +189,8 @@ Status StoredFile::set_version(const VersionRecord& version) {
 
 bool StoredFile::must_confirm(const VersionRecord& version) {
   const std::lock_guard lock(version_mutex_);
-  const bool must =
-      record_.young || !trusted() || !unerased_.empty() || record_.version.ctime != version.ctime;
+  const bool must = record_.young || !trusted() || !unerased_.empty() || unrecorded_ ||
+                    current_.ctime != version.ctime;
   if (must)
     confirmed_young_ = young_stores_;
   return must;
@@ -232,7 +229,7 @@ void StoredFile::note_young() {
 
 bool StoredFile::is_unerased(std::uint64_t region) const {
   const std::lock_guard lock(version_mutex_);
-  return unerased_.contains(region);
+  return unerased_.contains(region) || (cut_behind_ && region > *cut_behind_);
 }
 
 void StoredFile::set_erased(std::uint64_t region) {
@@ -240,11 +237,76 @@ void StoredFile::set_erased(std::uint64_t region) {
   unerased_.erase(region);
 }
 
+void StoredFile::set_unerased(std::uint64_t region) {
+  const std::lock_guard lock(version_mutex_);
+  unerased_.insert(region);
+}
+
+bool StoredFile::is_at(const VersionRecord& version) const {
+  const std::lock_guard lock(version_mutex_);
+  return same_content(version, current_);
+}
+
+UnitSet StoredFile::awaited(std::uint64_t region) const {
+  const std::lock_guard lock(version_mutex_);
+  if (cut_behind_ && region > *cut_behind_)
+    return ~UnitSet();
+  const auto found = awaited_.find(region);
+  return found == awaited_.end() ? UnitSet() : found->second;
+}
+
+Status StoredFile::rebase(const VersionRecord& to, std::uint64_t keep,
+                          std::span<const StoreRun> runs) {
+  return Rebase(*this, to, keep, runs).run();
+}
+
+bool StoredFile::settle_record() {
+  return !unrecorded_ || record_version(/*by_rebase=*/false).has_value();
+}
+
+Status StoredFile::record_version(bool by_rebase) {
+  std::vector<std::uint64_t> regions;
+  {
+    const std::lock_guard lock(version_mutex_);
+    regions.assign(unerased_.begin(), unerased_.end());
+  }
+  for (const std::uint64_t region : regions) {
+    const RegionWriter writer = core_->regions.begin_write(region_key(region), counts_, *this);
+    if (!is_unerased(region))
+      continue;
+    SLIPWAY_TRY(core_->write(erase_region(region_key(region))));
+    set_erased(region);
+  }
+  const std::lock_guard writing(records_mutex_);
+  if (rebasing_ && !by_rebase)
+    return fail(ErrorCode::kBusy, "the file moves to another version");
+  FileRecord record;
+  IndexBatch batch;
+  {
+    const std::lock_guard lock(version_mutex_);
+    record = record_;
+    record.version = current_;
+    if (cut_behind_)
+      batch.erase_ranges.emplace_back(
+          block_key(generation_, (*cut_behind_ + 1) * kBlocksPerRegion),
+          blocks_of(generation_).last);
+  }
+  const std::string name = file_key(key_);
+  if (!superseded_)
+    batch.puts.emplace_back(name, encode_file(name, record));
+  SLIPWAY_TRY(core_->write(batch));
+  const std::lock_guard lock(version_mutex_);
+  record_.version = record.version;
+  cut_behind_.reset();
+  unrecorded_ = false;
+  return {};
+}
+
 void StoredFile::note_progress() {
-  if (complete_ || !counts_->complete())
+  if (complete_ || rebasing_ || !counts_->complete())
     return;
   const std::lock_guard writing(records_mutex_);
-  if (!counts_->complete())
+  if (rebasing_ || !counts_->complete())
     return;
   complete_ = true;
   {
@@ -256,6 +318,7 @@ void StoredFile::note_progress() {
 
 void StoredFile::note_loss() {
   const std::lock_guard writing(records_mutex_);
+  losses_++;
   complete_ = false;
   {
     const std::lock_guard lock(version_mutex_);

@@ -6,10 +6,13 @@
 #include "cache/index_records.h"
 #include "cache/region_table.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -17,10 +20,22 @@ namespace slipway {
 
 class FileCatalog;
 
+/// Bytes of unit `unit` of a region in a file of `size` bytes: a whole unit, the short last one, or
+/// nothing.
+constexpr std::uint64_t unit_length(std::uint64_t size, std::uint64_t region,
+                                    std::size_t unit) noexcept {
+  const std::uint64_t offset = region * kRegionSize + unit * kUnitSize;
+  return offset >= size ? 0 : std::min<std::uint64_t>(kUnitSize, size - offset);
+}
+
 /// One generation of one remote file: its file record, its data file, and the way to its regions.
 /// Any thread. Owners: handles, the store queue and the evictor; when the last lets go of a
-/// superseded one, its space is freed. Order of locks: records_mutex_ (around index writes of the
-/// file record), then version_mutex_.
+/// superseded one, its space is freed. Order of locks: a region's writer, then records_mutex_ (around
+/// index writes of the file record), then version_mutex_.
+///
+/// Its size and version change in rebase() (rebase.h) only. version() and size() are the new ones
+/// from early on, while the record in the index stays that of the old version until no unit is named
+/// there any more that the new version may have changed.
 class StoredFile final : public CachedFile, public RegionLoader {
  public:
   /// `catalog` and `core` outlive the cache's facade: both are owned by this too.
@@ -37,6 +52,8 @@ class StoredFile final : public CachedFile, public RegionLoader {
   std::vector<ConfirmRegion> confirm_regions(std::uint64_t first_region, std::size_t max) override;
   void drop_region(std::uint64_t region) override;
   Status set_version(const VersionRecord& version) override;
+  Status rebase(const VersionRecord& to, std::uint64_t keep,
+                std::span<const StoreRun> runs) override;
 
   // RegionLoader.
   RegionContent load_region(const RegionKey& key) override;
@@ -52,9 +69,6 @@ class StoredFile final : public CachedFile, public RegionLoader {
   const std::shared_ptr<UnitCounts>& counts() const noexcept { return counts_; }
 
   RegionKey region_key(std::uint64_t region) const noexcept { return {generation_, region}; }
-
-  /// Bytes of unit `unit` of a region: a whole unit, or the file's short last one.
-  std::uint64_t unit_length(std::uint64_t region, std::size_t unit) const noexcept;
 
   /// Must an opener that knows `version` confirm first? Notes what was young so far.
   bool must_confirm(const VersionRecord& version);
@@ -73,6 +87,17 @@ class StoredFile final : public CachedFile, public RegionLoader {
   /// Records of a region that was dropped, but could not be erased from the index yet.
   bool is_unerased(std::uint64_t region) const;
   void set_erased(std::uint64_t region);
+  void set_unerased(std::uint64_t region);
+
+  /// What was read from this version is of the file's content now.
+  bool is_at(const VersionRecord& version) const;
+
+  /// Units that a rebase under way has yet to make: neither stored nor named in the index.
+  UnitSet awaited(std::uint64_t region) const;
+
+  /// False while the index holds an older version's record and can't be written, and while a rebase
+  /// is busy with that: then nothing may be stored. REQUIRES: the caller has no region's writer.
+  bool settle_record();
 
   /// Persists that every unit is valid, when it is so and was not known.
   void note_progress();
@@ -81,28 +106,38 @@ class StoredFile final : public CachedFile, public RegionLoader {
 
  private:
   friend class RangeLookup;
+  friend class Rebase;
 
   /// The index did not lose records since this file's content was last known to be right.
   bool trusted() const noexcept { return epoch_ == core_->epoch(); }
 
   Status write_record();  // REQUIRES: records_mutex_
+  /// Erases what could not be erased before and writes the file record of the current version.
+  Status record_version(bool by_rebase);
 
   const std::shared_ptr<CacheCore> core_;
   const std::shared_ptr<FileCatalog> catalog_;
   const FileKey key_;
   const std::uint64_t generation_;
-  const std::uint64_t size_;
+  std::atomic<std::uint64_t> size_;
   const std::shared_ptr<DataFile> data_;
   const std::shared_ptr<UnitCounts> counts_;
 
   std::mutex records_mutex_;  // one writer of the file record; guards record_ against writers
   mutable std::mutex version_mutex_;  // short: guards what follows
-  FileRecord record_;
+  FileRecord record_;      // as in the index
+  VersionRecord current_;  // record_.version, but while a rebase has not been recorded
   std::set<std::uint64_t> unerased_;
+  std::map<std::uint64_t, UnitSet> awaited_;  // by region
+  /// Until a rebase is recorded: the index's records of later regions than this are not to be used.
+  std::optional<std::uint64_t> cut_behind_;
   std::uint64_t confirmed_young_ = 0;
 
   std::atomic<std::uint64_t> young_stores_ = 0;
   std::atomic<std::uint64_t> drops_ = 0;
+  std::atomic<std::uint64_t> losses_ = 0;   // of units
+  std::atomic<bool> rebasing_ = false;      // changed under records_mutex_
+  std::atomic<bool> unrecorded_ = false;    // a rebase that is over could not write its record
   std::atomic<bool> superseded_ = false;
   std::atomic<bool> complete_;
   std::atomic<std::uint64_t> epoch_;  // record_.epoch: another than the cache's, nothing is loaded

@@ -38,12 +38,12 @@ std::optional<std::uint64_t> generation_of_name(const std::string& name) {
   return generation;
 }
 
-DataFile::DataFile(std::string cache_directory, std::uint64_t generation, std::uint64_t size,
-                   Space& space)
+DataFile::DataFile(std::string cache_directory, std::uint64_t generation,
+                   std::optional<std::uint64_t> size, Space& space)
     : cache_directory_(std::move(cache_directory)),
       generation_(generation),
-      size_(size),
-      space_(space) {}
+      space_(space),
+      size_(size) {}
 
 int DataFile::fd() {
   const int fd = raw_fd_.load(std::memory_order_acquire);
@@ -73,13 +73,26 @@ Status DataFile::open(bool create) {
   if (::fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode))
     return fail(ErrorCode::kIo, "'{}' is no regular file", path);
   // A file that was cut (or has grown) gets its size back; what is missing fails its checksums.
-  if (static_cast<std::uint64_t>(st.st_size) != size_ &&
-      ::ftruncate(fd.get(), static_cast<off_t>(size_)) != 0)
+  if (size_ && static_cast<std::uint64_t>(st.st_size) != *size_ &&
+      ::ftruncate(fd.get(), static_cast<off_t>(*size_)) != 0)
     return fail_errno(errno, "truncate '{}'", path);
   before_ = static_cast<std::uint64_t>(st.st_blocks) * 512;
   fd_ = std::move(fd);
   raw_fd_.store(fd_.get(), std::memory_order_release);
   space_.set_data(generation_, allocated_of(fd_.get()), before_);
+  return {};
+}
+
+Status DataFile::set_size(std::uint64_t size) {
+  const std::lock_guard lock(mutex_);
+  size_ = size;
+
+  struct stat st {};
+
+  if (!fd_ || (::fstat(fd_.get(), &st) == 0 && static_cast<std::uint64_t>(st.st_size) >= size))
+    return {};
+  if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0)
+    return fail_errno(errno, "lengthen generation {}", generation_);
   return {};
 }
 

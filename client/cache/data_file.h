@@ -24,12 +24,17 @@ std::optional<std::uint64_t> generation_of_name(const std::string& name);
 /// the region table. Reports its allocated bytes to Space. Owners: the cached file, pins, evictor.
 class DataFile {
  public:
-  DataFile(std::string cache_directory, std::uint64_t generation, std::uint64_t size, Space& space);
+  /// `size`: of the image; nothing when it is not known (then the file's stays what it is).
+  DataFile(std::string cache_directory, std::uint64_t generation, std::optional<std::uint64_t> size,
+           Space& space);
 
   /// The descriptor, or -1 while there is no file or it can't be opened.
   int fd();
 
   Status write(ByteView bytes, std::uint64_t offset);
+  /// The image has another size. A file that is too long stays so until it is opened the next time:
+  /// readers of what was behind the new end find zeros (punch() it), not a short file.
+  Status set_size(std::uint64_t size);
   /// Short at the end of the file; kNotFound without a file.
   Result<std::size_t> read(MutableBytes to, std::uint64_t offset);
   /// Gives a range's space back and returns the bytes freed; reads of it are zeros from now on.
@@ -43,9 +48,9 @@ class DataFile {
 
   const std::string cache_directory_;
   const std::uint64_t generation_;
-  const std::uint64_t size_;
   Space& space_;
-  std::mutex mutex_;  // guards opening and accounting
+  std::mutex mutex_;  // guards opening, accounting and size_
+  std::optional<std::uint64_t> size_;
   UniqueFd fd_;       // set once
   std::atomic<int> raw_fd_ = -1;
   std::uint64_t before_ = 0;  // bytes allocated when first opened

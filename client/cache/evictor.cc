@@ -56,8 +56,8 @@ Evictor::Step Evictor::next_file() {
   if (live && live->generation() == next->record.generation)
     next->data = live->data_owner();
   else
-    next->data = std::make_shared<DataFile>(core_->path(), next->record.generation,
-                                            next->record.version.size, core_->space);
+    next->data = std::make_shared<DataFile>(core_->path(), next->record.generation, std::nullopt,
+                                            core_->space);
   hand_ = std::move(next);
   return Step::kMoved;
 }

@@ -32,8 +32,9 @@ struct RangeLookup::Pins {
 RangeLookup::RangeLookup(StoredFile& file, const ByteRange& range)
     : file_(file),
       core_(*file.core_),
-      wanted_(range),
-      units_(clamp_to_size(cover_units(range), file.size())),
+      size_(file.size()),
+      wanted_(clamp_to_size(range, size_)),
+      units_(clamp_to_size(cover_units(wanted_), size_)),
       always_(core_.options.verify == CacheOptions::Verify::kAlways) {}
 
 CacheLookup RangeLookup::run() {
@@ -85,9 +86,11 @@ void RangeLookup::verify(const Span& span, RegionTable::View& view) {
   if (!always_)
     checked &= ~content.units.verified;
   const UnitSet matched = hash(span, checked, content.checksums);
-  const std::size_t damaged = core_.regions.settle(key, view.region, checked, matched);
   view.units = content.units;
   view.units.valid &= ~(checked & ~matched);
+  if (file_.size() != size_)
+    return;  // a short unit may have been hashed with its former length
+  const std::size_t damaged = core_.regions.settle(key, view.region, checked, matched, content);
   if (damaged != 0) {
     core_.count_damage(damaged, "a data file");
     file_.note_loss();
@@ -110,7 +113,7 @@ UnitSet RangeLookup::hash(const Span& span, const UnitSet& units,
       stop++;
     const std::uint64_t offset = start + unit * kUnitSize;
     const std::uint64_t length =
-        std::min<std::uint64_t>((stop - unit) * kUnitSize, file_.size() - offset);
+        std::min<std::uint64_t>((stop - unit) * kUnitSize, size_ - offset);
     MutableBytes to;
     if (always_) {
       if (!bytes_)
@@ -124,7 +127,7 @@ UnitSet RangeLookup::hash(const Span& span, const UnitSet& units,
     const std::size_t have = got.value_or(0);
     for (; unit < stop; unit++) {
       const std::size_t at = start + unit * kUnitSize - offset;
-      const std::size_t size = file_.unit_length(span.region, unit);
+      const std::size_t size = unit_length(size_, span.region, unit);
       if (at + size <= have && checksum_of(to.subspan(at, size)) == checksums[unit])
         matched.set(unit);
     }
@@ -141,7 +144,7 @@ void RangeLookup::add_runs(const Span& span, const RegionUnits& units) {
     while (stop < span.first + span.count && kind_of(units, stop) == kind)
       stop++;
     const std::uint64_t offset = start + unit * kUnitSize;
-    add_run({offset, std::min(start + stop * kUnitSize, file_.size()) - offset}, kind);
+    add_run({offset, std::min(start + stop * kUnitSize, size_) - offset}, kind);
     unit = stop;
   }
 }

@@ -12,7 +12,7 @@ namespace slipway {
 /// range into runs. Lives on its caller's stack.
 class RangeLookup {
  public:
-  /// `range` is cut at the file's size.
+  /// Any range; what is beyond the file's size is left out.
   RangeLookup(StoredFile& file, const ByteRange& range);
 
   CacheLookup run();
@@ -34,6 +34,7 @@ class RangeLookup {
 
   StoredFile& file_;
   CacheCore& core_;
+  const std::uint64_t size_;  // of the file when this began
   const ByteRange wanted_;
   const ByteRange units_;  // whole units that cover it, cut at the file's size
   const bool always_;

@@ -118,10 +118,13 @@ RegionContent RegionTable::read(const RegionKey& key, const PinnedRegion& region
 }
 
 std::size_t RegionTable::settle(const RegionKey& key, const PinnedRegion& region,
-                                const UnitSet& checked, const UnitSet& matched) {
+                                const UnitSet& checked, const UnitSet& matched,
+                                const RegionContent& seen) {
   const std::lock_guard lock(shard_of(key).mutex);
+  if (seen.overwrites % 2 != 0 || region->content.overwrites != seen.overwrites)
+    return 0;
   RegionUnits& units = region->content.units;
-  // A pinned region's data is never overwritten, so what is still valid is what was hashed.
+  // A pinned region's data is not overwritten otherwise, so what is still valid is what was hashed.
   const UnitSet still = checked & units.valid & ~units.zero;
   const UnitSet damaged = still & ~matched;
   units.verified |= still & matched;
@@ -182,6 +185,18 @@ void RegionTable::end_write(const RegionKey& key, Region& region) {
   shard.changed.notify_all();
 }
 
+std::vector<RegionKey> RegionTable::known(std::uint64_t generation, std::uint64_t first) const {
+  std::vector<RegionKey> found;
+  for (const Shard& shard : shards_) {
+    const std::lock_guard lock(shard.mutex);
+    for (const auto& [key, region] : shard.regions) {
+      if (key.generation == generation && key.region >= first)
+        found.push_back(key);
+    }
+  }
+  return found;
+}
+
 std::size_t RegionTable::size() const {
   std::size_t total = 0;
   for (const Shard& shard : shards_) {
@@ -209,17 +224,36 @@ bool RegionWriter::must_not_overwrite() const noexcept {
   return false;
 }
 
+void RegionContent::replace(const UnitSet& which, const RegionUnits& by,
+                            const RegionChecksums& their) {
+  units.valid = (units.valid & ~which) | by.valid;
+  units.zero = (units.zero & ~which) | by.zero;
+  units.hole = (units.hole & ~which) | by.hole;
+  units.verified = (units.verified & ~which) | by.verified;
+  for (std::size_t unit = 0; unit < kUnitsPerRegion; unit++) {
+    if (by.valid[unit])
+      checksums[unit] = their[unit];
+  }
+}
+
 void RegionWriter::add(const RegionUnits& units, const RegionChecksums& checksums) {
   const std::lock_guard lock(table_->shard_of(key_).mutex);
-  RegionContent& content = region_->content;
-  content.units.valid |= units.valid;
-  content.units.zero = (content.units.zero & ~units.valid) | units.zero;
-  content.units.hole = (content.units.hole & ~units.valid) | units.hole;
-  content.units.verified = (content.units.verified & ~units.valid) | units.verified;
-  for (std::size_t unit = 0; unit < kUnitsPerRegion; unit++) {
-    if (units.valid[unit])
-      content.checksums[unit] = checksums[unit];
-  }
+  region_->content.replace(units.valid, units, checksums);
+  region_->referenced = true;
+  RegionTable::note(*region_.operator->(), key_);
+}
+
+void RegionWriter::begin_overwrite() {
+  const std::lock_guard lock(table_->shard_of(key_).mutex);
+  assert(region_->content.overwrites % 2 == 0);
+  region_->content.overwrites++;
+}
+
+void RegionWriter::replace(const UnitSet& units, const RegionContent& by) {
+  const std::lock_guard lock(table_->shard_of(key_).mutex);
+  assert(region_->content.overwrites % 2 != 0 && (by.units.valid & ~units).none());
+  region_->content.replace(units, by.units, by.checksums);
+  region_->content.overwrites++;
   region_->referenced = true;
   RegionTable::note(*region_.operator->(), key_);
 }

@@ -37,6 +37,12 @@ struct RegionUnits {
 struct RegionContent {
   RegionUnits units;
   RegionChecksums checksums{};  ///< of valid data
+  /// How often overwriting valid units in place began or ended: odd while it goes on. Bytes that
+  /// were hashed meanwhile tell nothing of damage.
+  std::uint32_t overwrites = 0;
+
+  /// The units `which` become those of `by` (a subset).
+  void replace(const UnitSet& which, const RegionUnits& by, const RegionChecksums& their);
 };
 
 /// A decoded region in memory. Its content is guarded by its shard's lock, except that its writer
@@ -117,12 +123,18 @@ class RegionWriter {
   /// checksums.
   RegionContent snapshot() const;
 
-  /// True while readers may still be reading units that were dropped: their place must not be
-  /// written.
+  /// True while readers may still be reading units that were dropped because they were wrong: their
+  /// place must not be written.
   bool must_not_overwrite() const noexcept;
 
   /// Adds units whose records the index now holds.
   void add(const RegionUnits& units, const RegionChecksums& checksums);
+  /// From here until replace(), the bytes of valid units may change: to what this client wrote over
+  /// them, which the caller's readers see anyway. They stay readable.
+  void begin_overwrite();
+  /// Exchanges `units`, whose records the index holds or no longer holds, for those of `by` among
+  /// them. Ends what begin_overwrite() began.
+  void replace(const UnitSet& units, const RegionContent& by);
   /// Forgets all units; before (when the index is about to) or after.
   void clear();
   /// Ends an eviction: the next user loads the region from the index.
@@ -153,10 +165,11 @@ class RegionTable {
   /// A look at a pinned region again, with its checksums.
   RegionContent read(const RegionKey& key, const PinnedRegion& region);
 
-  /// The data units of `checked` were hashed: those in `matched` become verified, the others
-  /// invalid. None of these was handed to a reader before. Returns how many were damaged.
+  /// The data units of `checked`, as read() showed them (`seen`), were hashed: those in `matched`
+  /// become verified, the others invalid. None of these was handed to a reader before. Returns how
+  /// many were damaged. Does nothing when units were overwritten meanwhile.
   std::size_t settle(const RegionKey& key, const PinnedRegion& region, const UnitSet& checked,
-                     const UnitSet& matched);
+                     const UnitSet& matched, const RegionContent& seen);
 
   /// Waits until no one else writes the region.
   RegionWriter begin_write(const RegionKey& key, const std::shared_ptr<UnitCounts>& counts,
@@ -165,6 +178,9 @@ class RegionTable {
   /// For eviction: nothing when the region is pinned, being written, or was used since the last
   /// call (which is then forgotten). Else it is empty from now on, until forget().
   RegionWriter begin_eviction(const RegionKey& key);
+
+  /// The regions in memory (being loaded, too) of a generation, from `first` on.
+  std::vector<RegionKey> known(std::uint64_t generation, std::uint64_t first) const;
 
   std::size_t size() const;
 

@@ -1,5 +1,7 @@
 #include "cache/store_worker.h"
 
+#include "cache/region_records.h"
+
 #include <algorithm>
 #include <cassert>
 #include <map>
@@ -31,48 +33,9 @@ struct Addition {
   std::uint64_t bytes = 0;
 };
 
-void put_block(IndexBatch& batch, const RegionKey& key, std::size_t block,
-               const RegionContent& content) {
-  const auto bits = [&](const UnitSet& set) {
-    return static_cast<std::uint8_t>((set >> (block * kUnitsPerBlock)).to_ullong() & 0xff);
-  };
-  BlockRecord record;
-  const UnitSet mask = UnitSet(0xff) << (block * kUnitsPerBlock);
-  record.valid = bits(content.units.valid & mask);
-  record.zero = bits(content.units.zero & content.units.valid & mask);
-  record.hole = bits(content.units.hole & content.units.zero & content.units.valid & mask);
-  std::copy_n(content.checksums.begin() + static_cast<std::ptrdiff_t>(block * kUnitsPerBlock),
-              kUnitsPerBlock, record.checksums.begin());
-  const std::string name = block_key(key.generation, key.region * kBlocksPerRegion + block);
-  batch.puts.emplace_back(name, encode_block(name, record));
-}
-
-/// The records of the blocks that gained units: what the region held, and what is added.
-IndexBatch make_batch(const StoredFile& file, const RegionKey& key, const RegionContent& before,
-                      const Addition& added) {
-  RegionContent after = before;
-  after.units.valid |= added.units.valid;
-  after.units.zero = (before.units.zero & ~added.units.valid) | added.units.zero;
-  after.units.hole = (before.units.hole & ~added.units.valid) | added.units.hole;
-  for (std::size_t unit = 0; unit < kUnitsPerRegion; unit++) {
-    if (added.units.valid[unit])
-      after.checksums[unit] = added.checksums[unit];
-  }
-  IndexBatch batch;
-  const bool erase_first = file.is_unerased(key.region);
-  for (std::size_t block = 0; block < kBlocksPerRegion; block++) {
-    if (erase_first)
-      batch.erases.push_back(block_key(key.generation, key.region * kBlocksPerRegion + block));
-    if (((added.units.valid >> (block * kUnitsPerBlock)) & UnitSet(0xff)).any())
-      put_block(batch, key, block, after);
-  }
-  return batch;
-}
-
 /// Writes the units of a data run that are not valid yet, in runs, and notes their checksums.
-Status write_run(StoredFile& file, const StoreRun& run, std::uint64_t region, const UnitSet& have,
-                 Addition& added) {
-  const std::uint64_t start = region * kRegionSize;
+Status write_run(DataFile& data, const StoreRun& run, const UnitSet& have, Addition& added) {
+  const std::uint64_t start = round_down(run.range.offset, kRegionSize);
   const std::size_t end = (run.range.end() - start + kUnitSize - 1) / kUnitSize;
   for (std::size_t unit = (run.range.offset - start) / kUnitSize; unit < end;) {
     if (have[unit]) {
@@ -83,10 +46,11 @@ Status write_run(StoredFile& file, const StoreRun& run, std::uint64_t region, co
     std::size_t stop = unit;
     for (; stop < end && !have[stop]; stop++) {
       const std::size_t at = start + stop * kUnitSize - run.range.offset;
-      added.checksums[stop] = checksum_of(run.bytes.subspan(at, file.unit_length(region, stop)));
+      const std::size_t size = std::min<std::uint64_t>(kUnitSize, run.range.length - at);
+      added.checksums[stop] = checksum_of(run.bytes.subspan(at, size));
     }
     const std::uint64_t length = std::min(start + stop * kUnitSize, run.range.end()) - offset;
-    SLIPWAY_TRY(file.data().write(run.bytes.subspan(offset - run.range.offset, length), offset));
+    SLIPWAY_TRY(data.write(run.bytes.subspan(offset - run.range.offset, length), offset));
     for (; unit < stop; unit++) {
       added.units.valid.set(unit);
       added.units.verified.set(unit);
@@ -98,8 +62,8 @@ Status write_run(StoredFile& file, const StoreRun& run, std::uint64_t region, co
   return {};
 }
 
-void add_zeros(const StoreRun& run, std::uint64_t region, const UnitSet& have, Addition& added) {
-  const std::uint64_t start = region * kRegionSize;
+void add_zeros(const StoreRun& run, const UnitSet& have, Addition& added) {
+  const std::uint64_t start = round_down(run.range.offset, kRegionSize);
   const std::size_t end = (run.range.end() - start + kUnitSize - 1) / kUnitSize;
   for (std::size_t unit = (run.range.offset - start) / kUnitSize; unit < end; unit++) {
     if (have[unit])
@@ -119,18 +83,19 @@ StoreWorker::~StoreWorker() {
   stop();
 }
 
-bool StoreWorker::submit(std::shared_ptr<StoredFile> file, std::vector<StoreRun> runs,
-                         std::function<void()> stored) {
+bool StoreWorker::submit(std::shared_ptr<StoredFile> file, const VersionRecord& version,
+                         std::vector<StoreRun> runs, std::function<void()> stored) {
   for (const StoreRun& run : runs) {
     assert(run.range.offset % kUnitSize == 0 && is_valid(run.range));
-    assert(run.range.end() % kUnitSize == 0 || run.range.end() == file->size());
-    assert(run.range.end() <= file->size() && run.kind != RunKind::kAbsent);
+    assert(run.range.end() % kUnitSize == 0 || run.range.end() == version.size);
+    assert(run.range.end() <= version.size && run.kind != RunKind::kAbsent);
     assert(run.kind != RunKind::kData || run.bytes.size() == run.range.length);
   }
   const std::uint64_t bytes = data_bytes(runs);
   const std::size_t weight = bytes + (runs.size() + 1) * kStoreRunOverhead;
   const std::uint64_t drops = file->drops();
-  if (queue_.try_push({std::move(file), std::move(runs), std::move(stored), drops}, weight))
+  Item item{std::move(file), version, std::move(runs), std::move(stored), drops};
+  if (queue_.try_push(std::move(item), weight))
     return true;
   core_->counters.not_stored_bytes += bytes;
   return false;
@@ -161,30 +126,35 @@ void StoreWorker::store(Item& item) {
     }
   }
   for (const auto& [region, runs] : regions)
-    store_region(*item.file, region, runs, item.drops);
+    store_region(item, region, runs);
 }
 
-void StoreWorker::store_region(StoredFile& file, std::uint64_t region,
-                               const std::vector<StoreRun>& runs, std::uint64_t drops) {
+void StoreWorker::store_region(const Item& item, std::uint64_t region,
+                               const std::vector<StoreRun>& runs) {
+  StoredFile& file = *item.file;
   const std::uint64_t bytes = data_bytes(runs);
   const auto drop = [&] { core_->counters.not_stored_bytes += bytes; };
-  if (file.superseded() || !room_.make_room(bytes))
+  // Nothing may be named in the index while the file's record there is of an older version.
+  if (file.superseded() || !file.settle_record() || !room_.make_room(bytes))
     return drop();
   const RegionKey key = file.region_key(region);
   RegionWriter writer = core_->regions.begin_write(key, file.counts(), file);
-  if (writer.must_not_overwrite() || file.drops() != drops)
+  if (writer.must_not_overwrite() || file.drops() != item.drops || !file.is_at(item.version))
     return drop();
-  const RegionContent before = writer.snapshot();
+  // What a rebase is about to make is not known from what arrives, and not to be named as it was.
+  const UnitSet awaited = file.awaited(region);
+  RegionContent after = writer.snapshot();
+  after.units.valid &= ~awaited;
   Addition added;
   bool young = false;
   for (const StoreRun& run : runs) {
-    const UnitSet have = before.units.valid | added.units.valid;
+    const UnitSet have = after.units.valid | added.units.valid | awaited;
     young = young || run.young;
     if (run.kind != RunKind::kData) {
-      add_zeros(run, region, have, added);
+      add_zeros(run, have, added);
       continue;
     }
-    const Status written = write_run(file, run, region, have, added);
+    const Status written = write_run(file.data(), run, have, added);
     core_->data_health.report(written);
     if (!written.has_value())
       return drop();
@@ -193,7 +163,8 @@ void StoreWorker::store_region(StoredFile& file, std::uint64_t region,
     return;
   if (young)
     file.note_young();
-  if (!core_->write(make_batch(file, key, before, added)).has_value())
+  after.replace(added.units.valid, added.units, added.checksums);
+  if (!core_->write(region_records(file, region, after, added.units.valid)).has_value())
     return drop();
   file.set_erased(region);
   writer.add(added.units, added.checksums);

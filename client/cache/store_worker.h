@@ -26,14 +26,15 @@ class StoreWorker {
   ~StoreWorker();
 
   /// False when the queue is full or stopped; then `stored` is not called.
-  bool submit(std::shared_ptr<StoredFile> file, std::vector<StoreRun> runs,
-              std::function<void()> stored);
+  bool submit(std::shared_ptr<StoredFile> file, const VersionRecord& version,
+              std::vector<StoreRun> runs, std::function<void()> stored);
 
   void stop();
 
  private:
   struct Item {
     std::shared_ptr<StoredFile> file;
+    VersionRecord version;  // that the runs were read from
     std::vector<StoreRun> runs;
     std::function<void()> stored;
     std::uint64_t drops = 0;  // of the file, when this was queued
@@ -42,8 +43,7 @@ class StoreWorker {
   void run();
   void store(Item& item);
   /// Runs of one region, each cut at its bounds.
-  void store_region(StoredFile& file, std::uint64_t region, const std::vector<StoreRun>& runs,
-                    std::uint64_t drops);
+  void store_region(const Item& item, std::uint64_t region, const std::vector<StoreRun>& runs);
 
   const std::shared_ptr<CacheCore> core_;
   RoomMaker& room_;

@@ -8,10 +8,9 @@ namespace slipway {
 namespace {
 
 // Options that mount(8), fstab and mount.fuse3 hand to every helper. They say how and when to mount,
-// which is not ours to decide, or ask for what always holds (nosuid, nodev) or can't be (rw while
-// mounts are read-only: the file system answers EROFS).
+// which is not ours to decide, or ask for what always holds (nosuid, nodev).
 constexpr std::array kGeneric = {
-    "ro",       "rw",         "defaults",    "auto",     "noauto",      "user",     "nouser",
+    "defaults",    "auto",     "noauto",      "user",     "nouser",
     "users",    "owner",      "group",       "_netdev",  "nofail",      "suid",     "nosuid",
     "dev",      "nodev",      "exec",        "noexec",   "async",       "atime",    "noatime",
     "diratime", "nodiratime", "relatime",    "norelatime", "strictatime", "nostrictatime",

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/log.h"
@@ -23,6 +24,8 @@
 namespace slipway {
 
 namespace {
+
+constexpr std::chrono::seconds kDrainWhenTold{10};  ///< for unsent writes after SIGTERM
 
 int report(const Error& error) {
   fmt::print(stderr, "slipway: {}\n", error.message);
@@ -93,9 +96,10 @@ void warn_about_other_users(const MountOptions& options, const Mounter& mounter)
 
 /// Serves until unmounted or told to end by SIGTERM or SIGINT, perhaps before this call.
 int serve(Mounted& mounted, MountLauncher& launcher, const std::string& mountpoint,
-          EndSignals& signals, const std::atomic<bool>& told_to_end) {
+          EndSignals& signals, std::atomic<bool>& told_to_end) {
   std::once_flag once;
   const auto end = [&] {
+    told_to_end = true;
     log_info("told to end: unmounting '{}'", mountpoint);
     // Files may be open: the mount is detached, and those who have them get errors from now on.
     if (!launcher.unmount(mountpoint, /*lazy=*/true))
@@ -166,6 +170,15 @@ int run_mount(const MountOptions& options, const Mounter& mounter, const std::st
     log_info("mounted {} on '{}'", options.source, mountpoint);
   });
   const int result = serve(**mounted, *launcher, mountpoint, signals, told_to_end);
+  // Told to end, there is little time: the log keeps what does not go in it.
+  std::atomic<bool> hurry = told_to_end.load();
+  signals.on_signal([&] { hurry = true; });
+  std::optional<TimePoint> until;
+  (*mounted)->drain([&] {
+    if (hurry && !until)
+      until = SteadyClock::instance().now() + kDrainWhenTold;
+    return until && SteadyClock::instance().now() >= *until;
+  });
   {
     const std::lock_guard lock(ending);
     ended = true;

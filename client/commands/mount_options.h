@@ -50,6 +50,11 @@ struct MountOptions {
   bool default_permissions = false;
   bool nonempty = false;
   bool writable_opens = false;
+  bool read_only = false;
+  bool write_published = false;
+  bool write_through = false;   ///< write=through
+  bool durable_remote = false;  ///< durability=remote
+  std::uint64_t log_size = std::uint64_t{4} << 30;  ///< bytes of unsent writes
   bool foreground = false;
   bool verbose = false;
 };

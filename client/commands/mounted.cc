@@ -23,6 +23,7 @@ using Json = nlohmann::json;
 constexpr std::chrono::seconds kSetupDeadline{120};  ///< a person may be typing a passphrase
 constexpr std::chrono::seconds kProfileWait{3};  ///< for what was learned to reach the server
 constexpr int kStatusSchema = 1;
+constexpr std::size_t kFlushesKept = 256;  ///< results that nobody may have asked for yet
 
 std::string host_name() {
   char name[256] = {};
@@ -40,6 +41,9 @@ RemoteOptions remote_options(const MountOptions& options,
   out.identity.suites = options.suites;
   out.identity.connections = static_cast<std::uint8_t>(
       options.transport == RemoteOptions::Transport::kSshOnly ? 0 : options.connections);
+  // A mount that only reads asks for no journal, unless there is something to send.
+  if (options.read_only && !WriteBack::has_log(options.cache.directory))
+    out.identity.features &= ~kFeatureWrites;
   out.io_timeout = options.io_timeout;
   out.soft = options.soft;
   out.transport = options.transport;
@@ -81,6 +85,9 @@ FileSystemOptions file_system_options(const MountOptions& options, const RemoteS
   out.umask = options.umask;
   out.attr_timeout = options.attr_timeout;
   out.writable_opens = options.writable_opens;
+  out.write_published = options.write_published;
+  out.write_through = options.write_through;
+  out.durable_remote = options.durable_remote;
   out.export_key = export_key(remote);
   return out;
 }
@@ -107,6 +114,23 @@ Json to_json(const RemoteStatus& s) {
           {"sessions", s.sessions},
           {"redials", s.redials},
           {"connections", std::move(connections)}};
+}
+
+Json to_json(const WriteBackStats& s) {
+  return {{"unsent_bytes", s.unsent_bytes},
+          {"unsent_files", s.unsent_files},
+          {"written_bytes", s.written_bytes},
+          {"sent_bytes", s.sent_bytes},
+          {"wire_bytes", s.wire_bytes},
+          {"checkpoints", s.checkpoints},
+          {"waiting_writes", s.waiting_writes},
+          {"log_bytes", s.log_bytes},
+          {"log_limit", s.log_limit},
+          {"recovered_bytes", s.recovered_bytes},
+          {"sync_failed", s.sync_failed},
+          {"log_damaged", s.damaged},
+          {"waiting_for", s.waiting_for},
+          {"conflicts", s.conflicts}};
 }
 
 Json to_json(const CacheStats& s, const std::string& directory) {
@@ -173,17 +197,20 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
             format_size(m->cache_->stats().limit));
 
   m->build_sources();
+  SLIPWAY_TRY(m->open_write_back());
   MountSpec spec;
   spec.mountpoint = mountpoint;
   spec.source = options.source;
   spec.allow_other = options.allow_other;
   spec.default_permissions = options.default_permissions;
   spec.nonempty = options.nonempty;
-  spec.read_only = !options.writable_opens;
+  const bool read_only = options.read_only || m->writeback_ == nullptr;
+  spec.read_only = read_only && !options.writable_opens;
   about_to_mount();
   SLIPWAY_TRY_ASSIGN(UniqueFd fuse, launcher.mount(spec));
   FileSystemOptions file_system = file_system_options(options, *m->remote_);
   file_system.guide = m->guide_.get();
+  file_system.writeback = m->writeback_.get();
   auto fs = MountedFileSystem::create(file_system, *m->remote_, *m->cache_, *m->cached_source_,
                                       *m->recording_, std::move(fuse));
   auto socket = control_socket_path(mountpoint);
@@ -204,9 +231,12 @@ Mounted::~Mounted() {
   control_.reset();
   if (guide_)
     guide_->flush(SteadyClock::instance().now() + kProfileWait);
+  if (writeback_)
+    writeback_->stop();
   if (remote_)
     remote_->stop();  // completes every read that still waits
   fs_.reset();
+  writeback_.reset();
   guide_.reset();
   prefetcher_.reset();
   recording_.reset();
@@ -259,12 +289,93 @@ void Mounted::build_sources() {
   guide_ = std::make_unique<ImageGuide>(*remote_, *prefetcher_, std::move(guide));
 }
 
+// What is unsent in the cache is never left aside: a mount that could not send it is refused.
+Status Mounted::open_write_back() {
+  WriteBackOptions options;
+  options.cache_directory = options_.cache.directory;
+  options.export_key = export_key(*remote_);
+  options.log_size = options_.log_size;
+  options.compress = options_.compress;
+  const bool has_log = WriteBack::has_log(options.cache_directory);
+  if (remote_->can_write() ? options_.read_only && !has_log : !has_log) {
+    if (!options_.read_only)
+      log_info("the server lets this mount change nothing: it is read-only");
+    return {};
+  }
+  SLIPWAY_TRY_ASSIGN(writeback_, WriteBack::open(options, *remote_, *cache_, *cached_source_));
+  if (remote_->can_write())
+    return {};
+  if (!writeback_->is_clean())
+    return fail(ErrorCode::kReadOnly,
+                "the cache '{}' holds {} of unsent writes, but the server lets this mount change "
+                "nothing",
+                options.cache_directory, format_size(writeback_->stats().unsent_bytes));
+  writeback_.reset();
+  return {};
+}
+
 int Mounted::serve() { return fs_->run(); }
+
+bool Mounted::drain(const std::function<bool()>& give_up) {
+  if (writeback_ == nullptr || writeback_->is_clean())
+    return true;
+  draining_ = true;
+  log_info("unmounted; {} of unsent writes go on to the server",
+           format_size(writeback_->stats().unsent_bytes));
+  if (writeback_->drain([&] { return released_.load() || give_up(); }))
+    return true;
+  log_warning("{} of writes are NOT on the server: they stay in '{}', and go there at its next "
+              "mount or by `slipway recover`",
+              format_size(writeback_->stats().unsent_bytes), options_.cache.directory);
+  return false;
+}
+
+void Mounted::flush(const std::string& path, bool invalidate, std::function<void(Status)> done) {
+  const auto finish = [this, path, invalidate, done = std::move(done)](Status flushed) {
+    if (flushed && invalidate)
+      fs_->invalidate(path);
+    done(std::move(flushed));
+  };
+  if (writeback_ == nullptr)
+    finish({});
+  else
+    writeback_->flush(finish);
+}
+
+std::string Mounted::begin_flush(const std::string& path, bool invalidate) {
+  std::uint64_t id = 0;
+  {
+    auto flushes = flushes_->lock();
+    id = ++flushes->last;
+    while (flushes->over.size() > kFlushesKept)
+      flushes->over.erase(flushes->over.begin());
+  }
+  flush(path, invalidate, [id, shared = flushes_](const Status& flushed) {
+    shared->lock()->over[id] = flushed ? "" : flushed.error().message;
+  });
+  return Json{{"flush", id}}.dump();
+}
+
+std::string Mounted::tell_flush(std::uint64_t id) {
+  Json answer = {{"done", false}, {"unsent_bytes", 0}, {"waiting_for", ""}, {"error", ""}};
+  if (writeback_) {
+    const WriteBackStats stats = writeback_->stats();
+    answer["unsent_bytes"] = stats.unsent_bytes;
+    answer["waiting_for"] = stats.waiting_for;
+  }
+  auto flushes = flushes_->lock();
+  const auto over = flushes->over.find(id);
+  if (over != flushes->over.end()) {
+    answer["done"] = true;
+    answer["failed"] = over->second;
+  }
+  return answer.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 void Mounted::exit() { fs_->exit(); }
 
 std::string Mounted::status_json() const {
-  const Json status = {{"schema", kStatusSchema},
+  Json status = {{"schema", kStatusSchema},
                        {"version", SLIPWAY_VERSION},
                        {"source", options_.source},
                        {"mountpoint", mountpoint_},
@@ -274,6 +385,10 @@ std::string Mounted::status_json() const {
                        {"reads", to_json(fs_->stats(), cached_source_->stats())},
                        {"prefetch", to_json(prefetcher_->stats(), guide_->stats(),
                                             have_source_ ? have_source_->copied_bytes() : 0)}};
+  status["writable"] = writeback_ != nullptr && !options_.read_only;
+  status["draining"] = draining_.load();
+  if (writeback_)
+    status["writes"] = to_json(writeback_->stats());
   return status.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -282,8 +397,17 @@ std::string Mounted::handle_control(const std::string& line) {
   if (!request.is_object() || !request.contains("version") ||
       request["version"] != kControlVersion)
     return Json{{"error", "this mount speaks version 1 of the control protocol"}}.dump();
-  if (request.contains("command") && request["command"] == "status")
+  const std::string command = request.value("command", "");
+  if (command == "status")
     return status_json();
+  if (command == "release") {
+    release();
+    return Json{{"draining", draining_.load()}}.dump();
+  }
+  if (command == "flush" || command == "invalidate")
+    return begin_flush(request.value("path", ""), command == "invalidate");
+  if (command == "flush-state")
+    return tell_flush(request.value("flush", std::uint64_t{0}));
   return Json{{"error", "unknown command"}}.dump();
 }
 

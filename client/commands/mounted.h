@@ -1,11 +1,14 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
 
 #include "base/result.h"
+#include "base/guarded.h"
 #include "cache/block_cache.h"
 #include "commands/mount_options.h"
 #include "control/control_server.h"
@@ -16,6 +19,7 @@
 #include "source/have_source.h"
 #include "source/image_guide.h"
 #include "source/prefetcher.h"
+#include "writeback/write_back.h"
 
 namespace slipway {
 
@@ -39,12 +43,25 @@ class Mounted {
   /// Makes serve() return. Any thread.
   void exit();
 
+  /// After serve(): sends what is unsent, until all is, release() is called, or `give_up` says so.
+  /// False, and loudly, when something stays in the log.
+  bool drain(const std::function<bool()>& give_up);
+  /// Ends a drain. Any thread.
+  void release() { released_ = true; }
+
+  /// Writes back what was written so far; then, `invalidate`, lets go of what the kernel has cached
+  /// of everything at or below `path` (within the mount; "": all). Any thread; does not wait.
+  void flush(const std::string& path, bool invalidate, std::function<void(Status)> done);
+
   /// The status document (docs/slipway.1, "STATUS").
   std::string status_json() const;
 
  private:
   Mounted(const MountOptions& options, std::string mountpoint);
   std::string handle_control(const std::string& line);
+  Status open_write_back();
+  std::string begin_flush(const std::string& path, bool invalidate);
+  std::string tell_flush(std::uint64_t id);
   void build_sources();
 
   const MountOptions options_;
@@ -60,7 +77,18 @@ class Mounted {
   std::unique_ptr<BlockSource> recording_;
   std::unique_ptr<Prefetcher> prefetcher_;
   std::unique_ptr<ImageGuide> guide_;
+  std::unique_ptr<WriteBack> writeback_;  ///< null: nothing can be changed
   std::unique_ptr<MountedFileSystem> fs_;
+  std::atomic<bool> released_{false};
+  std::atomic<bool> draining_{false};
+
+  struct Flushes {
+    std::uint64_t last = 0;
+    std::map<std::uint64_t, std::string> over;  ///< id -> "", or what went wrong
+  };
+
+  const std::shared_ptr<Guarded<Flushes>> flushes_ =
+      std::make_shared<Guarded<Flushes>>();  ///< owners: this, flushes under way
   std::unique_ptr<ControlServer> control_;
 };
 

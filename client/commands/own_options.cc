@@ -6,6 +6,7 @@ namespace slipway {
 
 namespace {
 
+constexpr std::uint64_t kLogSizeMin = std::uint64_t{8} << 20;    ///< bytes; a few segments
 constexpr std::uint64_t kCacheSizeMin = std::uint64_t{1} << 20;  ///< bytes; the index needs some
 
 Status yes_or_no(const Option& option, bool& to) {
@@ -39,6 +40,14 @@ Status set_cache_size(const Option& option, MountOptions& m) {
   if (bytes < kCacheSizeMin)
     return bad_value(option, "at least " + format_size(kCacheSizeMin));
   m.cache.size_max = bytes;
+  return {};
+}
+
+Status set_log_size(const Option& option, MountOptions& m) {
+  SLIPWAY_TRY_ASSIGN(const std::uint64_t bytes, size(option));
+  if (bytes < kLogSizeMin)
+    return bad_value(option, "at least " + format_size(kLogSizeMin));
+  m.log_size = bytes;
   return {};
 }
 
@@ -143,6 +152,24 @@ const std::map<std::string, OptionSetter, std::less<>>& own_options() {
       {"umask", set_umask},
       {"allow_other", [](auto& o, auto& m) { return flag(o, m.allow_other); }},
       {"default_permissions", [](auto& o, auto& m) { return flag(o, m.default_permissions); }},
+      {"ro", [](auto& o, auto& m) { return flag(o, m.read_only); }},
+      {"rw",
+       [](const Option& o, MountOptions& m) -> Status {
+         bool writable = true;
+         SLIPWAY_TRY(flag(o, writable));
+         m.read_only = !writable;
+         return {};
+       }},
+      {"write",
+       [](auto& o, auto& m) {
+         return choice(o, m.write_through, {{"back", false}, {"through", true}});
+       }},
+      {"durability",
+       [](auto& o, auto& m) {
+         return choice(o, m.durable_remote, {{"local", false}, {"remote", true}});
+       }},
+      {"log_size", set_log_size},
+      {"write_published", [](auto& o, auto& m) { return flag(o, m.write_published); }},
       {"writable_opens", [](auto& o, auto& m) { return flag(o, m.writable_opens); }},
       {"nonempty", [](auto& o, auto& m) { return flag(o, m.nonempty); }},
       {"server_command", [](auto& o, auto& m) { return text(o, m.connect.server_command); }},

@@ -59,6 +59,7 @@ bool DirectoryReply::add(const Directory& directory, const DirectoryEntry& entry
     handed_out_.push_back(node->nodeid);
     const std::chrono::duration<double> valid = node->known.valid;
     param.ino = node->nodeid;
+    param.attr = stat_of(node->known.attributes, options_);
     param.generation = node->generation;
     param.attr_timeout = param.entry_timeout = valid.count();
   }

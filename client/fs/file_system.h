@@ -15,6 +15,7 @@
 namespace slipway {
 
 class ImageGuide;
+class WriteBack;
 
 enum class IdMap { kUser, kNone };
 
@@ -24,8 +25,12 @@ struct FileSystemOptions {
   std::uint32_t gid = 0;
   std::uint32_t umask = 0;  ///< permission bits taken away
   Duration attr_timeout = std::chrono::seconds(1);
-  /// open(O_RDWR) succeeds although every write is refused.
+  /// open(O_RDWR) of what may not be written to succeeds; every write is refused.
   bool writable_opens = false;
+  bool write_published = false;  ///< published images may be written to, and lose their manifests
+  bool write_through = false;    ///< a write is answered when the server has it
+  bool durable_remote = false;   ///< fsync is answered when it is on the server's disk
+  WriteBack* writeback = nullptr;  ///< must outlive the file system; null: nothing is changed
   /// hash16(anchor, export id, remote uid): whose cached files these are.
   ExportKey export_key{};
   ImageGuide* guide = nullptr;  ///< must outlive the file system; null: images are only read
@@ -61,6 +66,10 @@ class MountedFileSystem {
   /// Makes run() return. Any thread but those that serve the mount; not a signal handler. The mount
   /// stays until it is unmounted. Uses SIGURG.
   virtual void exit() = 0;
+
+  /// Lets the kernel ask again for what is at or below `path` ("": everything): attributes, names
+  /// and pages. Any thread.
+  virtual void invalidate(const std::string& path) = 0;
 
   virtual FileSystemStats stats() const = 0;
 };

@@ -16,15 +16,25 @@ tl::unexpected<Error> not_open() {
 
 }  // namespace
 
-Files::Files(const FilesParts& parts) : parts_(parts) {}
+Files::Files(const FilesParts& parts) : parts_(parts) {
+  if (parts_.writeback != nullptr)
+    parts_.writeback->set_listener(this);
+}
 
-void Files::open(std::uint64_t nodeid, Done<Opened> done, const Slot& slot) {
+Files::~Files() {
+  if (parts_.writeback != nullptr)
+    parts_.writeback->set_listener(nullptr);
+}
+
+void Files::open(std::uint64_t nodeid, const OpenMode& mode, Done<Opened> done, const Slot& slot) {
   auto node = parts_.table.find(nodeid);
   if (!node)
     return done(fail(node.error()));
   if (node->superseded)
     return done(fail(ErrorCode::kStale, "the file has changed"));
-  std::make_shared<Opening>(*this, std::move(*node), std::move(done), slot)->start();
+  if (mode.write && parts_.writeback == nullptr && !parts_.writable_opens)
+    return done(fail(ErrorCode::kReadOnly, "the mount is read-only"));
+  std::make_shared<Opening>(*this, std::move(*node), mode, std::move(done), slot)->start();
 }
 
 void Files::release(std::uint64_t id) {
@@ -35,6 +45,9 @@ void Files::release(std::uint64_t id) {
     return;
   file = std::move(found->second);
   open_.erase(found);
+  // Whoever opens it elsewhere wants what was written here.
+  if (file->written() != nullptr && !file->written()->is_clean())
+    parts_.writeback->kick();
 }
 
 void Files::release_all() {
@@ -100,7 +113,7 @@ std::uint64_t Files::insert(std::shared_ptr<OpenFile> file) {
 
 std::shared_ptr<const Image> Files::current_image(OpenFile& file) {
   auto image = file.image();
-  if (!is_small(*image))
+  if (!is_small(*image) || parts_.table.is_ours(file.nodeid()))
     return image;
   const auto version = parts_.table.version(file.nodeid());
   if (!version || !same_file(*version, image->version) || same_content(*version, image->version))

@@ -8,6 +8,7 @@
 #include "fs/kernel_caches.h"
 #include "fs/open_file.h"
 #include "fs/prefetch_ioctl.h"
+#include "writeback/write_back.h"
 
 #include <atomic>
 #include <cstdint>
@@ -29,6 +30,17 @@ struct FilesParts {
   KernelCaches& caches;
   ExportKey export_key;
   ImageGuide* guide;  ///< may be null
+  WriteBack* writeback = nullptr;  ///< null: nothing is written
+  bool writable_opens = false;     ///< as FileSystemOptions, also the next ones
+  bool write_published = false;
+  bool write_through = false;
+  bool durable_remote = false;
+};
+
+/// How a file is opened.
+struct OpenMode {
+  bool write = false;
+  bool truncate = false;  ///< needs `write`
 };
 
 /// Open files and their content: open, read, seek, release. Knows no libfuse. Any thread may call;
@@ -39,9 +51,10 @@ struct FilesParts {
 ///         lookup; a small file goes on with the new content.
 ///   read  of an image gives its version or kStale, never another one; of a small file it moves on
 ///         to the new content, whole reads at a time.
-class Files {
+class Files : private WriteBackListener {
  public:
   explicit Files(const FilesParts& parts);
+  virtual ~Files();
 
   using Slot = std::shared_ptr<CancelSlot>;  ///< owners: the kernel request, steps under way
 
@@ -50,12 +63,29 @@ class Files {
     bool keep_pages = false;  ///< the kernel's pages of the node still hold
   };
 
-  void open(std::uint64_t nodeid, Done<Opened> done, const Slot& slot);
+  void open(std::uint64_t nodeid, const OpenMode& mode, Done<Opened> done, const Slot& slot);
+  /// Takes over a file that was made and opened a moment ago.
+  void adopt(std::uint64_t nodeid, const OpenedHandle& made, Done<Opened> done);
   void release(std::uint64_t id);
   void read(std::uint64_t id, const ByteRange& range, Done<Content> done, const Slot& slot);
   /// Exact: fetches what is not known. kNotFound when there is nothing behind `offset`.
   void seek(std::uint64_t id, std::uint64_t offset, SeekFor what, Done<std::uint64_t> done,
             const Slot& slot);
+
+  // Changes of content (file_writes.cc). Completions as above; kNoSpace when neither the log nor the
+  // server has room for long. An open for writing refuses published images with kReadOnly.
+
+  void write(std::uint64_t id, std::uint64_t offset, ByteView data, bool sync, Done<Nothing> done);
+  void truncate(std::uint64_t id, std::uint64_t size, Done<Nothing> done);
+  /// The same by node, opened for this alone.
+  void truncate_node(std::uint64_t nodeid, std::uint64_t size, Done<Nothing> done,
+                     const Slot& slot);
+  /// fallocate's `mode`.
+  void allocate(std::uint64_t id, int mode, const ByteRange& range, Done<Nothing> done);
+  void sync(std::uint64_t id, Done<Nothing> done);
+
+  /// The server changed a node's attributes for us: what is cached of it goes on.
+  void own_change(std::uint64_t nodeid, const ChangeReply& change);
 
   /// Brings all of an open file into the cache, and tells how far that is.
   Result<PrefetchReport> prefetch(std::uint64_t id);
@@ -74,6 +104,17 @@ class Files {
   std::uint64_t insert(std::shared_ptr<OpenFile> file);
   /// The image to read from now: a small file's is renewed when its node has a newer version.
   std::shared_ptr<const Image> current_image(OpenFile& file);
+  /// What is unsent of the file; null: nothing.
+  std::shared_ptr<WrittenFile> unsent(const OpenFile& file) const;
+  /// All images of a file go over to a version that our own change made.
+  void renew_images(const FileId& id, const VersionRecord& version);
+  void change(const std::shared_ptr<OpenFile>& file, const LogChange& change, ByteView data,
+              bool sync, Done<Nothing> done);
+  void finish_change(bool sync, Done<Nothing> done);
+
+  // WriteBackListener.
+  void on_applied(const FileId& id, const Attributes& after, bool clean) override;
+  void on_refused(const FileId& id, const Error& why) override;
 
   const FilesParts parts_;
   mutable std::mutex mutex_;

@@ -2,6 +2,7 @@
 
 #include "fs/directory_reply.h"
 #include "fs/fuse_mount.h"
+#include "fs/fuse_replies.h"
 #include "fs/fuse_session.h"
 #include "fs/read_reply.h"
 #include "fs/stat.h"
@@ -15,10 +16,6 @@
 
 namespace slipway {
 namespace {
-
-double seconds(Duration duration) noexcept {
-  return std::chrono::duration<double>(duration).count();
-}
 
 // init: what the kernel may do, and why.
 
@@ -70,18 +67,6 @@ struct FuseOperations {
     return *static_cast<FuseSession*>(fuse_req_userdata(request));
   }
 
-  static fuse_entry_param entry_param(const FuseSession& session, const Entry& entry) noexcept {
-    fuse_entry_param param = {};
-    param.entry_timeout = seconds(session.options_.attr_timeout);
-    if (entry.nodeid == 0)
-      return param;
-    param.ino = entry.nodeid;
-    param.generation = entry.generation;
-    param.attr = stat_of(entry.known.attributes, session.options_);
-    param.attr_timeout = seconds(entry.known.valid);
-    return param;
-  }
-
   // Names.
 
   static void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
@@ -93,7 +78,7 @@ struct FuseOperations {
             if (!entry)
               return r->fail_with(entry.error().code);
             r->finish([&fs, entry = *entry](fuse_req_t req) {
-              const fuse_entry_param param = entry_param(fs, entry);
+              const fuse_entry_param param = entry_param_of(entry, fs.options_);
               // A kernel that is gone has not taken the lookup.
               if (fuse_reply_entry(req, &param) != 0 && entry.nodeid != 0)
                 fs.table_.forget(entry.nodeid, 1);
@@ -235,17 +220,20 @@ struct FuseOperations {
   // Files.
 
   static void open(fuse_req_t request, fuse_ino_t nodeid, fuse_file_info* info) noexcept {
-    const int access = info->flags & O_ACCMODE;
-    const bool may_open = access == O_RDONLY ||
-                          (access == O_RDWR && session(request).options_.writable_opens);
-    if (!may_open || (info->flags & O_TRUNC) != 0) {
+    FuseSession& fs = session(request);
+    OpenMode mode;
+    mode.write = (info->flags & O_ACCMODE) != O_RDONLY;
+    mode.truncate = (info->flags & O_TRUNC) != 0;
+    const bool is_read_only = fs.options_.writeback == nullptr;
+    if (is_read_only && fs.options_.writable_opens && (info->flags & O_ACCMODE) == O_RDWR)
+      mode.write = false;
+    if (is_read_only && (mode.write || mode.truncate)) {
       fuse_reply_err(request, EROFS);
       return;
     }
-    FuseSession& fs = session(request);
     serve(fs.requests_, request, [&](const std::shared_ptr<Request>& r) {
       fs.files_.open(
-          nodeid,
+          nodeid, mode,
           [&fs, r, opening = *info](Result<Files::Opened> opened) mutable {
             if (!opened)
               return r->fail_with(opened.error().code);
@@ -344,26 +332,19 @@ struct FuseOperations {
     int error = 0;
     if (!node)
       error = ESTALE;
-    else if ((mask & W_OK) != 0)
+    else if ((mask & W_OK) != 0 && session(request).options_.writeback == nullptr)
       error = EROFS;
     else if ((mask & X_OK) != 0 && node->attributes.type == FileType::kRegular &&
              (stat_of(node->attributes, session(request).options_).st_mode & 0111) == 0)
       error = EACCES;
     fuse_reply_err(request, error);
   }
-
-  // Everything that would change something.
-
-  template <class... Arguments>
-  static void read_only(fuse_req_t request, Arguments...) noexcept {
-    fuse_reply_err(request, EROFS);
-  }
 };
 
 const fuse_lowlevel_ops& fuse_operations() noexcept {
   // Left out on purpose, so that the kernel remembers ENOSYS and stops asking: getxattr, listxattr
-  // (EOPNOTSUPP from then on), flush, fsync, fsyncdir (success), poll, bmap; getlk, setlk,
-  // flock (the kernel's local locks).
+  // (EOPNOTSUPP from then on), flush (success), poll, bmap; getlk, setlk, flock (the kernel's local
+  // locks), copy_file_range (the kernel copies).
   static const fuse_lowlevel_ops operations = [] {
     fuse_lowlevel_ops ops = {};
     ops.init = init;
@@ -383,20 +364,7 @@ const fuse_lowlevel_ops& fuse_operations() noexcept {
     ops.lseek = FuseOperations::lseek;
     ops.ioctl = FuseOperations::ioctl;
     ops.access = FuseOperations::access;
-    ops.setattr = FuseOperations::read_only;
-    ops.mknod = FuseOperations::read_only;
-    ops.mkdir = FuseOperations::read_only;
-    ops.unlink = FuseOperations::read_only;
-    ops.rmdir = FuseOperations::read_only;
-    ops.symlink = FuseOperations::read_only;
-    ops.rename = FuseOperations::read_only;
-    ops.link = FuseOperations::read_only;
-    ops.create = FuseOperations::read_only;
-    ops.write = FuseOperations::read_only;
-    ops.fallocate = FuseOperations::read_only;
-    ops.copy_file_range = FuseOperations::read_only;
-    ops.setxattr = FuseOperations::read_only;
-    ops.removexattr = FuseOperations::read_only;
+    add_write_operations(ops);
     return ops;
   }();
   return operations;

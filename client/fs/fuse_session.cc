@@ -50,6 +50,19 @@ void prepare_wake_up() {
   ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
+LocalContentOf local_content_of(const WriteBack* writeback) {
+  if (writeback == nullptr)
+    return {};
+  return [writeback](const FileId& id) -> std::optional<LocalContent> {
+    if (writeback->is_clean())
+      return std::nullopt;
+    const auto file = writeback->find(id);
+    if (file == nullptr || file->is_clean())
+      return std::nullopt;
+    return LocalContent{file->size(), file->mtime()};
+  };
+}
+
 }  // namespace
 
 Result<std::unique_ptr<MountedFileSystem>> MountedFileSystem::create(
@@ -64,8 +77,21 @@ FuseSession::FuseSession(const FileSystemOptions& options, RemoteSession& remote
                          CachedSource& confirmer, BlockSource& source)
     : options_(options),
       table_(remote.server().root),
-      names_(remote, table_, *this, options.attr_timeout),
-      files_({remote, cache, confirmer, source, table_, *this, options.export_key, options.guide}) {}
+      names_(remote, table_, *this, options.attr_timeout, local_content_of(options.writeback)),
+      files_(files_parts(remote, cache, confirmer, source)),
+      changes_(remote, table_, names_, files_, options.writeback) {}
+
+FilesParts FuseSession::files_parts(RemoteSession& remote, BlockCache& cache,
+                                    CachedSource& confirmer, BlockSource& source) {
+  FilesParts parts{remote, cache, confirmer, source, table_, *this, options_.export_key,
+                   options_.guide};
+  parts.writeback = options_.writeback;
+  parts.writable_opens = options_.writable_opens;
+  parts.write_published = options_.write_published;
+  parts.write_through = options_.write_through;
+  parts.durable_remote = options_.durable_remote;
+  return parts;
+}
 
 FuseSession::~FuseSession() {
   requests_.cancel_all_and_wait();
@@ -124,6 +150,11 @@ void FuseSession::exit() {
     ::pthread_kill(*loop_, kWakeUp);
     loop_ended_.wait_for(lock, kWakeUpAgain);
   }
+}
+
+void FuseSession::invalidate(const std::string& path) {
+  for (const std::uint64_t nodeid : table_.expire_below(path))
+    forget_content(nodeid);
 }
 
 FileSystemStats FuseSession::stats() const {

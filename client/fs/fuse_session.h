@@ -2,6 +2,7 @@
 
 #include "base/unique_fd.h"
 #include "base/worker.h"
+#include "fs/changes.h"
 #include "fs/file_system.h"
 #include "fs/files.h"
 #include "fs/inode_table.h"
@@ -31,15 +32,19 @@ class FuseSession final : public MountedFileSystem, private KernelCaches {
 
   int run() override;
   void exit() override;
+  void invalidate(const std::string& path) override;
   FileSystemStats stats() const override;
 
  private:
   friend struct FuseOperations;
+  friend struct FuseWriteOperations;
 
   struct SessionDeleter {
     void operator()(fuse_session* session) const noexcept { fuse_session_destroy(session); }
   };
 
+  FilesParts files_parts(RemoteSession& remote, BlockCache& cache, CachedSource& confirmer,
+                         BlockSource& source);
   void forget_attributes(std::uint64_t nodeid) override;
   void forget_content(std::uint64_t nodeid) override;
 
@@ -54,6 +59,7 @@ class FuseSession final : public MountedFileSystem, private KernelCaches {
   Worker invalidator_;  ///< waits for the kernel's pages, so it never does anything else
   Names names_;
   Files files_;
+  Changes changes_;
 
   std::mutex directories_mutex_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Directory>> directories_;

@@ -64,6 +64,15 @@ std::uint64_t InodeTable::make_node(const std::string& path, const Attributes& a
 /// A superseded node keeps the attributes of the content that its handles and pages have.
 Change InodeTable::update(Node& node, const Attributes& attributes, TimePoint asked,
                           TimePoint now) {
+  if (node.ours && node.attributes.type == attributes.type &&
+      same_file(node.attributes.version, attributes.version)) {
+    const VersionRecord mine = node.attributes.version;
+    node.attributes = attributes;
+    node.attributes.version.size = mine.size;
+    node.attributes.version.mtime = mine.mtime;
+    node.fetched = now;
+    return Change::kNone;
+  }
   const Change change = classify(node.attributes, attributes);
   if (change == Change::kOther)
     return change;
@@ -119,7 +128,7 @@ Result<InodeTable::Remembered> InodeTable::remember(const std::string& path,
   Node& node = nodes_.at(nodeid);
   node.path = path;
   ++node.lookups;
-  return Remembered{nodeid, node.generation, change};
+  return Remembered{nodeid, node.generation, change, node.attributes};
 }
 
 Change InodeTable::observe(std::uint64_t nodeid, const Attributes& attributes, TimePoint asked,
@@ -158,6 +167,7 @@ Result<NodeView> InodeTable::find(std::uint64_t nodeid) const {
                   node.attributes,
                   node.fetched,
                   node.superseded,
+                  node.ours,
                   node.handles.empty() ? 0 : node.handles.back()};
 }
 

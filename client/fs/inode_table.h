@@ -37,6 +37,7 @@ struct NodeView {
   Attributes attributes;
   TimePoint fetched;
   bool superseded = false;
+  bool ours = false;         ///< writes to it are unsent
   std::uint64_t handle = 0;  ///< one of its open remote handles, or 0
 
   NodeRef ref() const { return {path, attributes.version.id}; }
@@ -55,6 +56,7 @@ class InodeTable {
     std::uint64_t nodeid = 0;
     std::uint64_t generation = 0;
     Change change = Change::kNone;  ///< kInPlace: the node's pages are to be invalidated
+    Attributes attributes;          ///< what the node shows now
   };
 
   /// A name was answered: finds or makes its node and counts one lookup. `asked` is when the
@@ -74,6 +76,29 @@ class InodeTable {
   Result<NodeView> find(std::uint64_t nodeid) const;  ///< kStale when unknown
   /// The current version, without copying names. kStale when unknown.
   Result<VersionRecord> version(std::uint64_t nodeid) const;
+
+  // Our own changes. While writes to a file are unsent, its size and modification time are ours:
+  // what the server says of them means nothing, and is no foreign change.
+
+  /// A file was written to or cut.
+  void set_ours(const FileId& id, std::uint64_t size, const Timestamp& mtime);
+  /// The file is what the server has again: `applied` is its state after our last write.
+  void end_ours(const FileId& id, const Attributes& applied, TimePoint now);
+  /// The server changed the node for us, so this is no foreign change.
+  void own_change(std::uint64_t nodeid, const Attributes& after, TimePoint now);
+  /// What was at or below `from` is at or below `to`; what was there is nameless.
+  void move(const std::string& from, const std::string& to);
+  /// Both trade their places.
+  void exchange(const std::string& a, const std::string& b);
+  /// A name was removed: a directory or link at it is no more, a file has a name less.
+  void remove(const std::string& path);
+  /// What is known of the node's attributes is old.
+  void expire(std::uint64_t nodeid);
+  /// The same for all at or below a path; which they are.
+  std::vector<std::uint64_t> expire_below(const std::string& path);
+  bool is_ours(std::uint64_t nodeid) const;
+  /// As supersede(), by the file; its size and times are not ours any more.
+  void supersede_file(const FileId& id);
 
   void forget(std::uint64_t nodeid, std::uint64_t lookups);
 
@@ -100,6 +125,7 @@ class InodeTable {
     std::vector<std::uint64_t> handles;
     std::string link_target;
     bool superseded = false;
+    bool ours = false;      ///< size and mtime are this mount's to say
     bool replaced = false;  ///< its name or file id now finds another node, or none
     bool pages_doubtful = false;
   };
@@ -113,6 +139,8 @@ class InodeTable {
   std::uint64_t lookup_number(const std::string& path, const Attributes& attributes) const;
   std::uint64_t make_node(const std::string& path, const Attributes& attributes, TimePoint now);
   static Change update(Node& node, const Attributes& attributes, TimePoint asked, TimePoint now);
+  Node* find_file(const FileId& id);
+  void move_locked(const std::string& from, const std::string& to);
   void drop_key(std::uint64_t nodeid, Node& node);
   void erase_if_unused(std::uint64_t nodeid);
 

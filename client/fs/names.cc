@@ -32,8 +32,13 @@ Status check_plausible(const Attributes& attributes) {
 
 }  // namespace
 
-Names::Names(RemoteSession& remote, InodeTable& table, KernelCaches& caches, Duration attr_timeout)
-    : remote_(remote), table_(table), caches_(caches), attr_timeout_(attr_timeout) {}
+Names::Names(RemoteSession& remote, InodeTable& table, KernelCaches& caches, Duration attr_timeout,
+             LocalContentOf local)
+    : remote_(remote),
+      table_(table),
+      caches_(caches),
+      attr_timeout_(attr_timeout),
+      local_(std::move(local)) {}
 
 TimedAttributes Names::timed(const Attributes& attributes, TimePoint fetched) const {
   const Duration left = fetched + attr_timeout_ - now();
@@ -67,10 +72,20 @@ void Names::lookup(std::uint64_t parent, const std::string& name, Done<Entry> do
 Result<Entry> Names::remember_path(const std::string& path, const Attributes& attributes,
                                    TimePoint asked) {
   SLIPWAY_TRY(check_plausible(attributes));
-  SLIPWAY_TRY_ASSIGN(const auto node, table_.remember(path, attributes, asked, now()));
+  const auto local = local_ && attributes.type == FileType::kRegular
+                         ? local_(attributes.version.id)
+                         : std::nullopt;
+  Attributes shown = attributes;
+  if (local) {
+    shown.version.size = local->size;
+    shown.version.mtime = local->mtime;
+  }
+  SLIPWAY_TRY_ASSIGN(const auto node, table_.remember(path, shown, asked, now()));
+  if (local)
+    table_.set_ours(attributes.version.id, local->size, local->mtime);
   if (node.change == Change::kInPlace)
     caches_.forget_content(node.nodeid);
-  return Entry{node.nodeid, node.generation, timed(attributes, asked)};
+  return Entry{node.nodeid, node.generation, timed(node.attributes, asked)};
 }
 
 Result<Entry> Names::remember(const std::string& directory, const DirectoryEntry& entry,
@@ -83,6 +98,8 @@ void Names::getattr(std::uint64_t nodeid, Done<TimedAttributes> done, const Slot
   auto known = table_.find(nodeid);
   if (!known)
     return done(fail(known.error()));
+  if (known->ours)
+    return done(TimedAttributes{known->attributes, attr_timeout_});
   const bool is_image = known->attributes.type == FileType::kRegular &&
                         known->attributes.version.size > kSmallFileMax;
   // An open image's size and times are those of its content for as long as the node lives, so a

@@ -8,6 +8,7 @@
 #include "remote/remote_session.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -20,6 +21,15 @@ struct TimedAttributes {
   Attributes attributes;
   Duration valid{};
 };
+
+/// What this mount says of a file with unsent writes.
+struct LocalContent {
+  std::uint64_t size = 0;
+  Timestamp mtime;
+};
+
+/// Any thread; calls nobody back.
+using LocalContentOf = std::function<std::optional<LocalContent>(const FileId&)>;
 
 /// The answer to a lookup. `nodeid` 0: there is no such name. Else one lookup has been counted.
 struct Entry {
@@ -34,7 +44,9 @@ struct Entry {
 /// `table` and `caches` must outlive every completion.
 class Names {
  public:
-  Names(RemoteSession& remote, InodeTable& table, KernelCaches& caches, Duration attr_timeout);
+  /// `local`: empty where nothing is written.
+  Names(RemoteSession& remote, InodeTable& table, KernelCaches& caches, Duration attr_timeout,
+        LocalContentOf local = {});
 
   using Slot = std::shared_ptr<CancelSlot>;  ///< owners: the kernel request, steps under way
 
@@ -51,11 +63,13 @@ class Names {
   Result<Entry> remember(const std::string& directory, const DirectoryEntry& entry,
                          TimePoint asked);
 
+  /// What the server says stands at a path: counts one lookup.
+  Result<Entry> remember_path(const std::string& path, const Attributes& attributes,
+                              TimePoint asked);
+
   Duration attr_timeout() const noexcept { return attr_timeout_; }
 
  private:
-  Result<Entry> remember_path(const std::string& path, const Attributes& attributes,
-                              TimePoint asked);
   Result<TimedAttributes> observed(const NodeView& before, Result<Attributes> answer,
                                    TimePoint asked);
   TimedAttributes timed(const Attributes& attributes, TimePoint fetched) const;
@@ -64,6 +78,7 @@ class Names {
   InodeTable& table_;
   KernelCaches& caches_;
   const Duration attr_timeout_;
+  const LocalContentOf local_;
   std::mutex statfs_mutex_;
   std::optional<StatfsReply> last_statfs_;
 };

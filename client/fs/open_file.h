@@ -3,6 +3,7 @@
 #include "fs/inode_table.h"
 #include "remote/remote_session.h"
 #include "source/block_source.h"
+#include "writeback/written_file.h"
 
 #include <cstdint>
 #include <memory>
@@ -16,18 +17,24 @@ namespace slipway {
 /// thread.
 class OpenFile {
  public:
+  /// `written`: of a file opened for writing; else null.
   OpenFile(RemoteSession& remote, InodeTable& table, std::uint64_t nodeid,
-           std::shared_ptr<const Image> image)
+           std::shared_ptr<const Image> image, std::shared_ptr<WrittenFile> written = nullptr)
       : remote_(remote),
         table_(table),
         nodeid_(nodeid),
         handle_(image->handle),
+        written_(std::move(written)),
         image_(std::move(image)) {
     table_.add_handle(nodeid_, handle_);
+    if (written_ != nullptr)
+      written_->add_handle(handle_);
   }
 
   ~OpenFile() {
     start_.reset();
+    if (written_ != nullptr)
+      written_->remove_handle(handle_);
     table_.remove_handle(nodeid_, handle_);
     remote_.close(handle_);
   }
@@ -38,6 +45,9 @@ class OpenFile {
   std::uint64_t nodeid() const noexcept { return nodeid_; }
 
   std::uint64_t handle() const noexcept { return handle_; }
+
+  /// Takes its writes; null: it is not open for writing.
+  const std::shared_ptr<WrittenFile>& written() const noexcept { return written_; }
 
   std::shared_ptr<const Image> image() const {
     const std::lock_guard lock(mutex_);
@@ -58,6 +68,7 @@ class OpenFile {
   InodeTable& table_;
   const std::uint64_t nodeid_;
   const std::uint64_t handle_;
+  const std::shared_ptr<WrittenFile> written_;  ///< owners: this, WriteBack
   mutable std::mutex mutex_;
   std::shared_ptr<const Image> image_;
   std::shared_ptr<const void> start_;

@@ -7,15 +7,99 @@
 
 namespace slipway {
 
-Opening::Opening(Files& files, NodeView node, Done<Files::Opened> done, Files::Slot slot)
-    : files_(files), node_(std::move(node)), done_(std::move(done)), slot_(std::move(slot)) {}
+namespace {
+
+/// Commits of our own that an open waits for, one after the other, before it gives up.
+constexpr unsigned kWaitsMax = 100;
+
+}  // namespace
+
+Opening::Opening(Files& files, NodeView node, const OpenMode& mode, Done<Files::Opened> done,
+                 Files::Slot slot)
+    : files_(files),
+      node_(std::move(node)),
+      mode_(mode),
+      done_(std::move(done)),
+      slot_(std::move(slot)) {}
+
+bool Opening::is_published() const {
+  return !found_.manifest.head.empty();
+}
+
+void Opening::start_with(OpenedHandle handle) {
+  ++attempts_;
+  asked_ = SteadyClock::instance().now();
+  revision_ = files_.parts_.writeback->revision();
+  handle_ = std::move(handle);
+  files_.disk_.post([self = shared_from_this()] { self->take_handle(); });
+}
+
+void Opening::search_first() {
+  ImageGuide* const guide = files_.parts_.guide;
+  const auto search = guide->search(
+      node_.ref(), node_.attributes.version.size,
+      [self = shared_from_this()](ImageGuide::Found found) {
+        self->found_ = std::move(found);
+        const FilesParts& parts = self->files_.parts_;
+        if (self->is_published() && !parts.write_published) {
+          if (!parts.writable_opens)
+            return self->refuse({ErrorCode::kReadOnly, "a published image is not written to"});
+          self->mode_.write = false;
+        }
+        if (!self->is_published() || parts.write_published)
+          self->found_ = {};
+        self->ask_open();
+      });
+  slot_->bind(attempts_, [guide, search] { guide->cancel(*search); });
+}
+
+/// One answer is awaited: what is known of the image has come, or does not matter.
+void Opening::ask_open() {
+  RemoteSession& remote = files_.parts_.remote;
+  awaited_ = 1;
+  const auto opened = [self = shared_from_this()](Result<OpenedHandle> answer) mutable {
+    self->opened(std::move(answer));
+  };
+  const CallId call = mode_.write ? remote.open_for_writing(node_.ref(), opened)
+                                  : remote.open(node_.ref(), opened);
+  slot_->bind(attempts_, [&remote, call] { remote.cancel(call); });
+}
+
+/// The file is another version there than our writes were made on: our own commit may be the reason.
+bool Opening::wait_for_own_commit(const VersionRecord& there) {
+  WriteBack* const writeback = files_.parts_.writeback;
+  if (writeback == nullptr)
+    return false;
+  // An answer from before a commit that is over now shows a version that is no more.
+  const bool is_old = writeback->revision() != revision_;
+  const auto written = writeback->find(there.id);
+  const bool is_unsent = written != nullptr && !written->is_clean();
+  if ((!is_old && (!is_unsent || same_content(written->named().base, there))) ||
+      waits_++ >= kWaitsMax)
+    return false;
+  files_.parts_.remote.close(handle_.handle);
+  if (!is_unsent) {
+    start();
+    return true;
+  }
+  writeback->when_settled(written, [self = shared_from_this()] {
+    self->files_.disk_.post([self] { self->start(); });
+  });
+  return true;
+}
 
 void Opening::start() {
   const unsigned step = ++attempts_;
   asked_ = SteadyClock::instance().now();
+  if (files_.parts_.writeback != nullptr)
+    revision_ = files_.parts_.writeback->revision();
   RemoteSession& remote = files_.parts_.remote;
   ImageGuide* const guide = files_.parts_.guide;
   const NodeRef node = node_.ref();
+  if (mode_.write && guide != nullptr)
+    return search_first();
+  if (mode_.write)
+    return ask_open();
   awaited_ = guide == nullptr ? 1 : 2;
   const CallId call =
       remote.open(node, [self = shared_from_this()](Result<OpenedHandle> answer) mutable {
@@ -69,6 +153,8 @@ void Opening::take_handle() {
     return refuse({ErrorCode::kProtocol, "impossible attributes of an open file"});
   }
 
+  if (wait_for_own_commit(attributes.version))
+    return;
   const Change change =
       parts.table.observe(node_.nodeid, attributes, asked_, SteadyClock::instance().now());
   if (change == Change::kSuperseded || change == Change::kOther) {
@@ -96,7 +182,16 @@ void Opening::take_handle() {
   }
   young_ = attributes.young;
   pages_doubtful_ = pages_doubtful_ || must_confirm;
-  file_ = std::make_shared<OpenFile>(parts.remote, parts.table, node_.nodeid, image);
+  std::shared_ptr<WrittenFile> written;
+  if (parts.writeback != nullptr) {
+    image->revision = parts.writeback->revision();
+    if (mode_.write)
+      written = parts.writeback->declare(node_.path, image->version);
+    else if (parts.table.is_ours(node_.nodeid))
+      parts.remote.expect_changes(handle_.handle);
+  }
+  file_ = std::make_shared<OpenFile>(parts.remote, parts.table, node_.nodeid, image,
+                                     std::move(written));
   if (!must_confirm)
     return finish();
   parts.confirmer.confirm(std::move(image),
@@ -123,8 +218,18 @@ void Opening::finish() {
   ImageGuide* const guide = files_.parts_.guide;
   if (guide != nullptr)
     file_->set_start(guide->opened(node_.ref(), file_->image()));
-  result.id = files_.insert(std::move(file_));
-  done_(result);
+  const std::shared_ptr<OpenFile> file = std::move(file_);
+  result.id = files_.insert(file);
+  if (mode_.truncate && file->written() != nullptr)
+    files_.change(file, {LogKind::kTruncate, 0, 0, 0, {}}, {}, /*sync=*/false,
+                  [self = shared_from_this(), result](Result<Nothing> cut) {
+                    if (cut)
+                      return self->done_(result);
+                    self->files_.release(result.id);
+                    self->done_(fail(std::move(cut).error()));
+                  });
+  else
+    done_(result);
   if (guide != nullptr && !found_.manifest.head.empty())
     files_.disk_.post([self = shared_from_this(), guide] { guide->keep(self->found_); });
 }

@@ -15,16 +15,25 @@ namespace slipway {
 ///        v
 ///   compare with the node -> open the cached file -> [confirm its units] -> done
 ///
-/// A small file that changed meanwhile starts again.
+/// A small file that changed meanwhile starts again. For writing, what the server knows is asked for
+/// first: a published image is not to be opened so.
 ///
 /// Keeps itself alive through its completions.
 class Opening : public std::enable_shared_from_this<Opening> {
  public:
-  Opening(Files& files, NodeView node, Done<Files::Opened> done, Files::Slot slot);
+  Opening(Files& files, NodeView node, const OpenMode& mode, Done<Files::Opened> done,
+          Files::Slot slot);
 
   void start();
 
+  /// Goes on with a handle that is open already.
+  void start_with(OpenedHandle handle);
+
  private:
+  void search_first();
+  void ask_open();
+  bool is_published() const;
+  bool wait_for_own_commit(const VersionRecord& there);
   void opened(Result<OpenedHandle> answer);
   void found(ImageGuide::Found found);
   void arrive();
@@ -37,9 +46,12 @@ class Opening : public std::enable_shared_from_this<Opening> {
 
   Files& files_;
   const NodeView node_;
+  OpenMode mode_;
   const Done<Files::Opened> done_;
   const Files::Slot slot_;
   unsigned attempts_ = 0;
+  unsigned waits_ = 0;  ///< for commits of our own
+  std::uint32_t revision_ = 0;  ///< of WriteBack, when the server was asked
   std::atomic<unsigned> awaited_ = 0;  ///< answers
   TimePoint asked_;
   OpenedHandle handle_;

@@ -32,14 +32,69 @@ void ReadCall::start() {
 void ReadCall::read() {
   ++attempts_;
   pieces_.clear();
-  image_ = files_.current_image(*file_);
-  range_ = clamp_to_size(asked_, image_->version.size);
-  if (range_.empty())
-    return finish(Content{range_, {}});
+  if (!take_own())
+    return;
+  if (below_.empty())
+    return finish(arrange_content(range_, std::move(pieces_)));
   const unsigned step = ++steps_;
   BlockSource& source = files_.parts_.source;
-  const ReadId read = source.read({image_, {range_}, Priority::kDemand, id_}, shared_from_this());
+  const ReadId read = source.read({image_, below_, Priority::kDemand, id_}, shared_from_this());
   slot_->bind(step, [&source, read] { source.cancel(read); });
+}
+
+/// Lays what is unsent over the image. First what is unsent, then the image: so what was sent in
+/// between is seen in one of them.
+bool ReadCall::take_own() {
+  unsent_ = files_.unsent(*file_);
+  if (unsent_ == nullptr) {
+    image_ = files_.current_image(*file_);
+    range_ = clamp_to_size(asked_, image_->version.size);
+    below_.clear();
+    if (!range_.empty())
+      below_.push_back(range_);
+    return true;
+  }
+  Result<LocalRead> own = unsent_->read(asked_);
+  if (const Status state = unsent_->state(); !state || !own) {
+    finish(fail(!state ? state.error() : own.error()));
+    return false;
+  }
+  image_ = files_.current_image(*file_);
+  range_ = own->range;
+  pieces_ = std::move(own->pieces);
+  below_.clear();
+  for (const ByteRange& range : own->below) {
+    const ByteRange there = clamp_to_size(range, image_->version.size);
+    if (!there.empty())
+      below_.push_back(there);
+    if (there.length < range.length) {
+      Piece behind;
+      behind.range = {range.offset + there.length, range.length - there.length};
+      behind.kind = PieceKind::kHole;
+      pieces_.push_back(behind);
+    }
+  }
+  return true;
+}
+
+/// A write of ours that the server applied meanwhile is no reason to fail.
+bool ReadCall::try_again_after_own_change() {
+  static constexpr unsigned kOwnChangesMax = 100;
+  WriteBack* const writeback = files_.parts_.writeback;
+  if (writeback == nullptr || attempts_ >= kOwnChangesMax)
+    return false;
+  const auto again = [self = shared_from_this()] {
+    self->files_.disk_.post([self] { self->read(); });
+  };
+  if (files_.current_image(*file_) != image_) {
+    again();
+    return true;
+  }
+  const auto written = writeback->find(image_->version.id);
+  if (written == nullptr || written->is_clean())
+    return false;
+  writeback->when_settled(written, again);
+  return true;
 }
 
 void ReadCall::on_pieces(std::span<Piece> pieces) {
@@ -58,6 +113,8 @@ void ReadCall::on_done(Status status) {
 /// The server has another content. An image's reader must not get it; a small file's reader does,
 /// if it is still the same file.
 void ReadCall::changed(Error error) {
+  if (try_again_after_own_change())
+    return;
   if (!is_small(*image_)) {
     files_.parts_.table.supersede(file_->nodeid());
     return finish(fail(std::move(error)));

@@ -23,7 +23,9 @@ class ReadCall final : public ReadSink, public std::enable_shared_from_this<Read
 
  private:
   void read();
+  bool take_own();
   void changed(Error error);
+  bool try_again_after_own_change();
   void renewed(Result<Attributes> answer, TimePoint asked);
   void finish(Result<Content> content);
 
@@ -38,7 +40,9 @@ class ReadCall final : public ReadSink, public std::enable_shared_from_this<Read
   unsigned attempts_ = 0;
   unsigned steps_ = 0;
   std::shared_ptr<const Image> image_;
-  ByteRange range_;  ///< asked_ cut at the image's size
+  std::shared_ptr<WrittenFile> unsent_;
+  ByteRange range_;  ///< asked_ cut at the file's size
+  std::vector<ByteRange> below_;  ///< of it: what the image has
   std::vector<Piece> pieces_;
   std::atomic<bool> finished_{false};
   std::atomic<bool> waiting_{false};

@@ -30,6 +30,13 @@ SeekCall::SeekCall(Files& files, std::shared_ptr<OpenFile> file, std::uint64_t o
       range_{offset, kFirstStep} {}
 
 void SeekCall::start() {
+  if (const auto unsent = files_.unsent(*file_)) {
+    // A file that is being written to is data up to its end, as far as anybody is told.
+    const std::uint64_t size = unsent->size();
+    if (range_.offset >= size)
+      return answer(fail(ErrorCode::kNotFound, "behind the end"));
+    return answer(what_ == SeekFor::kData ? range_.offset : size);
+  }
   if (range_.offset >= image_->version.size)
     return answer(fail(ErrorCode::kNotFound, "behind the end"));
   if (image_->manifest != nullptr && image_->manifest->trusted() && !image_->manifest->pinned())

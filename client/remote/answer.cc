@@ -13,17 +13,19 @@ Result<OpenedHandle> decode_opened(ByteView body, std::uint64_t handle, const Fi
   SLIPWAY_TRY_ASSIGN(Attributes attributes, decode_plausible_attributes(body));
   if (!expected.any() && attributes.version.id != expected)
     return fail(ErrorCode::kStale, "the name now means another file");
-  return OpenedHandle{handle, std::move(attributes)};
+  return OpenedHandle{handle, std::move(attributes), false};
 }
 
 }  // namespace
 
-OpenAnswer::OpenAnswer(std::uint64_t handle, NodeRef node, Done<OpenedHandle> done)
+OpenAnswer::OpenAnswer(std::uint64_t handle, NodeRef node, bool writable,
+                       Done<OpenedHandle> done)
     : ValueAnswer([handle, expected = node.expected](
                       ByteView body) { return decode_opened(body, handle, expected); },
                   std::move(done)),
       handle_(handle),
-      node_(std::move(node)) {}
+      node_(std::move(node)),
+      writable_(writable) {}
 
 Status ReaddirAnswer::on_frame(const std::shared_ptr<const Bytes>& frame, bool last) {
   SLIPWAY_TRY_ASSIGN(ReaddirReply part, decode_readdir_reply(frame_body(*frame)));

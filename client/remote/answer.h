@@ -72,17 +72,27 @@ class ValueAnswer : public Answer {
 /// The answer to an open; the session keeps what it needs to open the handle again.
 class OpenAnswer final : public ValueAnswer<OpenedHandle> {
  public:
-  OpenAnswer(std::uint64_t handle, NodeRef node, Done<OpenedHandle> done);
+  OpenAnswer(std::uint64_t handle, NodeRef node, bool writable, Done<OpenedHandle> done);
+
+  /// Of a file that is made: its reply is a MakeReply.
+  OpenAnswer(std::uint64_t handle, NodeRef made, Decode decode, Done<OpenedHandle> done)
+      : ValueAnswer(std::move(decode), std::move(done)),
+        handle_(handle),
+        node_(std::move(made)),
+        writable_(true) {}
 
   std::uint64_t handle() const noexcept { return handle_; }
 
   const NodeRef& node() const noexcept { return node_; }
+
+  bool writable() const noexcept { return writable_; }
 
   const Attributes& attributes() const noexcept { return value_.attributes; }
 
  private:
   std::uint64_t handle_;
   NodeRef node_;
+  bool writable_;
 };
 
 /// Collects all frames of a directory's answer.

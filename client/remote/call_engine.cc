@@ -57,6 +57,7 @@ void CallEngine::submit(std::shared_ptr<Call> call) {
     const std::lock_guard lock(mutex_);
     ++requests_;
     if (Status admitted = admit(*call); !admitted) {
+      numbers_.erase(call->number);
       ended.emplace_back(std::move(call->answer), std::move(admitted));
     } else {
       calls_.add(call);
@@ -144,6 +145,8 @@ void CallEngine::send(Call& call, Link& link, TimePoint now) {
 
 void CallEngine::end(Call& call, Status status, Ended& ended) {
   assert(!call.delivering);
+  // Whether it was answered or given up: the server need not keep an answer, nor run a late copy.
+  numbers_.erase(call.number);
   ended.emplace_back(std::move(call.answer), std::move(status));
   calls_.remove(call);
 }
@@ -193,6 +196,23 @@ void CallEngine::close_handle(std::uint64_t handle) {
     return;
   enqueue_close(handle);
   pump(SteadyClock::instance().now());
+}
+
+CallEngine::Number CallEngine::new_number() {
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t number = next_number_++;
+  numbers_.insert(number);
+  return {number, *numbers_.begin() - 1};
+}
+
+void CallEngine::expect_changes(std::uint64_t handle) {
+  const std::lock_guard lock(mutex_);
+  handles_.expect_changes(handle);
+}
+
+void CallEngine::moved(const std::string& from, const std::string& to) {
+  const std::lock_guard lock(mutex_);
+  handles_.moved(from, to);
 }
 
 void CallEngine::enqueue_close(std::uint64_t handle) {

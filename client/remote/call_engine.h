@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -55,6 +56,18 @@ class CallEngine {
 
   void cancel(CallId id);
   void close_handle(std::uint64_t handle);
+
+  /// The next number of a request that changes something, and the highest one up to which nothing
+  /// is waited for any more.
+  struct Number {
+    std::uint64_t number = 0;
+    std::uint64_t acknowledged = 0;
+  };
+
+  Number new_number();
+
+  void expect_changes(std::uint64_t handle);
+  void moved(const std::string& from, const std::string& to);
 
   /// A new session takes over, with nothing sent yet: calls are held until release(). False, and
   /// nothing happens, while a connection of the last one is up.
@@ -135,6 +148,9 @@ class CallEngine {
   std::uint64_t past_sent_ = 0;  // bytes of connections that have ended
   std::uint64_t past_received_ = 0;
 
+  std::uint64_t next_number_ = 1;
+  std::set<std::uint64_t> numbers_;  ///< of calls that wait for their answer
+
   std::condition_variable timer_wake_;
   TimePoint timer_at_ = TimePoint::min();  // when the timer thread looks next; min: it is awake
   std::thread timer_;
@@ -143,8 +159,11 @@ class CallEngine {
 /// The frame of a request.
 template <class Message>
 std::shared_ptr<const Bytes> make_request(MessageType type, std::uint64_t cookie, Priority priority,
-                                          const Message& message) {
+                                          const Message& message,
+                                          const CallEngine::Number& number = {}) {
   FrameHeader header;
+  header.number = number.number;
+  header.acknowledged = number.acknowledged;
   header.type = type;
   header.flags = priority == Priority::kPrefetch ? std::uint16_t{kFramePrefetch} : std::uint16_t{0};
   header.cookie = cookie;

@@ -171,7 +171,8 @@ Status CallEngine::settle(Link& link, Call& call, const FrameHeader& header, Sta
                            CancelRequest{call.cookie}),
               call.priority);
   if (taken && call.open != nullptr)
-    handles_.add(call.open->handle(), call.open->node(), call.open->attributes().version);
+    handles_.add(call.open->handle(), call.open->node(), call.open->attributes().version,
+                 call.open->writable());
   if (taken && call.close_after != 0)
     enqueue_close(call.close_after);
   end(call, std::move(taken), ended);

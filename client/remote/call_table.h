@@ -20,6 +20,7 @@ namespace slipway {
 struct Call {
   std::uint64_t cookie = 0;
   MessageType type = MessageType::kPing;
+  std::uint64_t number = 0;  ///< of a change; else 0
   Priority priority = Priority::kDemand;
   std::shared_ptr<const Bytes> frame;  ///< owners: this and send queues
   std::uint64_t bytes = 0;             ///< of file data asked for

@@ -17,12 +17,30 @@ class HandleTable {
     NodeRef node;           ///< path as opened, and the file that was found there
     VersionRecord version;  ///< of the open
     bool stale = false;     ///< the path means another file or content now
+    bool writable = false;  ///< opened for writing
+    bool ours = false;      ///< we change its content: any content of the same file will do
   };
 
   enum class State { kUnknown, kGood, kStale };
 
-  void add(std::uint64_t handle, const NodeRef& node, const VersionRecord& version) {
-    entries_[handle] = {handle, {node.path, version.id}, version, false};
+  void add(std::uint64_t handle, const NodeRef& node, const VersionRecord& version,
+           bool writable) {
+    entries_[handle] = {handle, {node.path, version.id}, version, false, writable, writable};
+  }
+
+  void expect_changes(std::uint64_t handle) {
+    if (const auto found = entries_.find(handle); found != entries_.end())
+      found->second.ours = true;
+  }
+
+  /// What was at or below the path `from` is at or below `to`.
+  void moved(const std::string& from, const std::string& to) {
+    for (auto& [handle, entry] : entries_) {
+      std::string& path = entry.node.path;
+      if (path == from || (path.size() > from.size() && path.starts_with(from) &&
+                           path[from.size()] == '/'))
+        path.replace(0, from.size(), to);
+    }
   }
 
   /// False when it was not open.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 
 namespace slipway {
 
@@ -25,6 +26,12 @@ Status check_lookup(const NodeRef& directory, std::string_view name) {
   if (!is_valid_name(name))
     return fail(ErrorCode::kInvalid, "not a name");
   return {};
+}
+
+/// Ascends over the mounts of a client, as long as its clock does.
+OperationId first_operation() {
+  return static_cast<OperationId>(std::chrono::system_clock::now().time_since_epoch() /
+                                  std::chrono::nanoseconds(1));
 }
 
 }  // namespace
@@ -64,6 +71,7 @@ Result<std::unique_ptr<RemoteSession>> start_remote_session(
 RemoteSessionImpl::RemoteSessionImpl(const RemoteOptions& options, const RemoteTuning& tuning,
                                      std::unique_ptr<SessionConnector> connector)
     : options_(options),
+      next_operation_(first_operation()),
       engine_(tuning, options.transport == RemoteOptions::Transport::kTcpOnly,
               [this] { keeper_.poke(); }),
       keeper_(options, tuning, std::move(connector), engine_) {}
@@ -132,14 +140,19 @@ CallId RemoteSessionImpl::statfs(const NodeRef& node, Done<StatfsReply> done) {
 }
 
 CallId RemoteSessionImpl::open(const NodeRef& node, Done<OpenedHandle> done) {
+  return open(node, /*writable=*/false, std::move(done));
+}
+
+CallId RemoteSessionImpl::open(const NodeRef& node, bool writable, Done<OpenedHandle> done) {
   if (Status good = check_node(node); !good) {
     done(fail(std::move(good).error()));
     return engine_.new_cookie();
   }
   const std::uint64_t handle = engine_.new_handle();
-  auto answer = std::make_unique<OpenAnswer>(handle, node, std::move(done));
+  auto answer = std::make_unique<OpenAnswer>(handle, node, writable, std::move(done));
   OpenAnswer* open = answer.get();
-  return ask(MessageType::kOpen, OpenRequest{handle, node, 0}, {}, std::move(answer), open);
+  return ask(MessageType::kOpen, OpenRequest{handle, node, writable ? kOpenWrite : 0}, {},
+             std::move(answer), open);
 }
 
 void RemoteSessionImpl::close(std::uint64_t handle) {

@@ -12,6 +12,7 @@
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 #include "wire/setup.h"
+#include "wire/write_messages.h"
 
 namespace slipway {
 
@@ -83,6 +84,7 @@ struct RemoteOptions {
 struct OpenedHandle {
   std::uint64_t handle = 0;
   Attributes attributes;
+  bool made = false;  ///< of make_file: it was not there before
 };
 
 /// What to read, and how much it hurries.
@@ -93,6 +95,9 @@ struct RemoteReadRequest {
 };
 
 struct PutProfileDone {};
+
+/// The success of a call whose answer says nothing else.
+struct Nothing {};
 
 /// One mount's channel to one export: requests with cookies over connection 0 and the TCP
 /// connections, answered in any order; redials connections, asks idempotent requests again, and
@@ -144,6 +149,49 @@ class RemoteSession {
 
   virtual CallId put_profile(PutProfileRequest, Done<PutProfileDone> done) { return refuse(done); }
 
+  // Of kFeatureWrites: kReadOnly at once where the session may change nothing. Changes wait for the
+  // link without bound (what was sent may happen) unless the mount is soft; each is run once,
+  // whatever is repeated; a cancelled one may have happened. `operation` is filled in here.
+
+  virtual bool can_write() const { return false; }
+
+  virtual CallId open_for_writing(const NodeRef&, Done<OpenedHandle> done) {
+    return refuse_write(done);
+  }
+
+  /// Makes a regular file and opens it for writing.
+  virtual CallId make_file(MakeRequest, Done<OpenedHandle> done) { return refuse_write(done); }
+
+  /// A directory or a symbolic link.
+  virtual CallId make(MakeRequest, Done<MakeReply> done) { return refuse_write(done); }
+
+  virtual CallId link(LinkRequest, Done<Attributes> done) { return refuse_write(done); }
+
+  virtual CallId remove(RemoveRequest, Done<Nothing> done) { return refuse_write(done); }
+
+  virtual CallId rename(RenameRequest, Done<Attributes> done) { return refuse_write(done); }
+
+  virtual CallId setattr(SetattrRequest, Done<ChangeReply> done) { return refuse_write(done); }
+
+  virtual CallId copy(CopyRequest, Done<ChangeReply> done) { return refuse_write(done); }
+
+  virtual CallId sync(SyncRequest, Done<Nothing> done) { return refuse_write(done); }
+
+  /// REQUIRES: a frame of at most kSshFrameMax bytes, so that any connection carries it.
+  virtual CallId stage(const StageRequest&, Done<Nothing> done) { return refuse_write(done); }
+
+  virtual CallId commit(const CommitRequest&, Done<CommitReply> done) { return refuse_write(done); }
+
+  /// The content of the file behind an open handle is ours to change: a new session accepts the
+  /// handle as long as it is the same file.
+  virtual void expect_changes(std::uint64_t handle) { static_cast<void>(handle); }
+
+  /// A name was changed: handles below `from` are opened again below `to`.
+  virtual void moved(const std::string& from, const std::string& to) {
+    static_cast<void>(from);
+    static_cast<void>(to);
+  }
+
   /// The call's completion comes soon, with kCancelled unless it was already on its way.
   virtual void cancel(CallId call) = 0;
 
@@ -157,6 +205,12 @@ class RemoteSession {
   template <class Reply>
   static CallId refuse(const Done<Reply>& done) {
     done(fail(ErrorCode::kNotSupported, "the server has no manifests"));
+    return 1;
+  }
+
+  template <class Reply>
+  static CallId refuse_write(const Done<Reply>& done) {
+    done(fail(ErrorCode::kReadOnly, "the server lets this mount change nothing"));
     return 1;
   }
 };

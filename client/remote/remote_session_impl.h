@@ -3,6 +3,7 @@
 #include "remote/call_engine.h"
 #include "remote/session_keeper.h"
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,6 +39,20 @@ class RemoteSessionImpl final : public RemoteSession {
   CallId leaves(LeavesRequest request, Done<LeavesReply> done) override;
   CallId profile(ProfileRequest request, Done<ProfileReply> done) override;
   CallId put_profile(PutProfileRequest request, Done<PutProfileDone> done) override;
+  bool can_write() const override;
+  CallId open_for_writing(const NodeRef& node, Done<OpenedHandle> done) override;
+  CallId make_file(MakeRequest request, Done<OpenedHandle> done) override;
+  CallId make(MakeRequest request, Done<MakeReply> done) override;
+  CallId link(LinkRequest request, Done<Attributes> done) override;
+  CallId remove(RemoveRequest request, Done<Nothing> done) override;
+  CallId rename(RenameRequest request, Done<Attributes> done) override;
+  CallId setattr(SetattrRequest request, Done<ChangeReply> done) override;
+  CallId copy(CopyRequest request, Done<ChangeReply> done) override;
+  CallId sync(SyncRequest request, Done<Nothing> done) override;
+  CallId stage(const StageRequest& request, Done<Nothing> done) override;
+  CallId commit(const CommitRequest& request, Done<CommitReply> done) override;
+  void expect_changes(std::uint64_t handle) override;
+  void moved(const std::string& from, const std::string& to) override;
   void cancel(CallId call) override;
   RemoteStatus status() const override;
   void stop() override;
@@ -57,7 +72,15 @@ class RemoteSessionImpl final : public RemoteSession {
                      typename ValueAnswer<Reply>::Decode decode, Done<Reply> done);
   CallId confirm_part(ConfirmRequest request, Done<ConfirmReply> done);
 
+  /// Of kFeatureWrites. `numbered`: run once, over all sessions.
+  template <class Message>
+  CallId change(MessageType type, const Message& message, bool numbered,
+                std::vector<std::uint64_t> handles, std::unique_ptr<Answer> answer,
+                OpenAnswer* open = nullptr);
+  CallId open(const NodeRef& node, bool writable, Done<OpenedHandle> done);
+
   const RemoteOptions options_;
+  std::atomic<OperationId> next_operation_;
   CallEngine engine_;  // tells keeper_ of changes, but only of what keeper_ began
   SessionKeeper keeper_;
 };

@@ -56,7 +56,8 @@ Status SessionKeeper::reopen_round(std::vector<HandleTable::Entry>& left, TimePo
   for (std::size_t first = 0; first < left.size(); first += kReopenWindow) {
     const std::size_t count = std::min(kReopenWindow, left.size() - first);
     for (auto& [entry, result] : reopen({left.data() + first, count}, deadline)) {
-      if (result && same_content(entry.version, result->attributes.version))
+      if (result && (same_content(entry.version, result->attributes.version) ||
+                     (entry.ours && same_file(entry.version, result->attributes.version))))
         continue;
       if (!result && (result.error().code == ErrorCode::kDisconnected ||
                       result.error().code == ErrorCode::kProtocol))
@@ -91,9 +92,9 @@ SessionKeeper::Reopened SessionKeeper::reopen(std::span<const HandleTable::Entry
     call->type = MessageType::kOpen;
     call->deadline = deadline;
     call->frame = make_request(MessageType::kOpen, call->cookie, Priority::kDemand,
-                               OpenRequest{entry.handle, entry.node, 0});
+                               OpenRequest{entry.handle, entry.node, entry.writable ? kOpenWrite : 0});
     call->answer = std::make_unique<OpenAnswer>(
-        entry.handle, entry.node, [shared, entry](Result<OpenedHandle> result) {
+        entry.handle, entry.node, entry.writable, [shared, entry](Result<OpenedHandle> result) {
           const std::lock_guard lock(shared->mutex);
           shared->results.emplace_back(entry, std::move(result));
           shared->answered.notify_one();

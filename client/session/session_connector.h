@@ -21,6 +21,7 @@ struct MountIdentity {
   std::string export_path;
   std::vector<CipherSuite> suites;
   std::uint8_t connections = 4;
+  FeatureBits features = kFeaturesSupported;  ///< named to the server
 };
 
 /// A session that set-up has just made.

@@ -111,6 +111,7 @@ ClientSetup client_setup_of(const MountIdentity& identity) {
   setup.connections = identity.connections;
   setup.export_path = identity.export_path;
   setup.client_name = identity.client_name;
+  setup.features = identity.features;
   return setup;
 }
 

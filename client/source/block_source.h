@@ -25,6 +25,9 @@ struct Image {
   std::shared_ptr<CachedFile> cached;  ///< where its units live; null: uncached
   std::shared_ptr<ImageManifest> manifest;  ///< what is known of the content; null: nothing
   std::shared_ptr<TouchRecorder> touches;   ///< learns what a start reads; null: nobody learns
+  /// How often `cached` followed this client's own writes (CachedFile::rebase) as far as the reader
+  /// knows: it never shares a fetch that was begun under an earlier one.
+  std::uint32_t revision = 0;
 };
 
 enum class PieceKind : std::uint8_t { kBytes, kZero, kHole, kFile };

@@ -225,7 +225,7 @@ void CachedCore::store(const std::shared_ptr<const Fetch>& fetch,
   for (const Piece& piece : arrival->pieces)
     runs.push_back(store_run(piece));
   const bool queued = cache_.store(
-      fetch->image->cached, std::move(runs),
+      fetch->image->cached, fetch->image->version, std::move(runs),
       [core = shared_from_this(), fetch, arrival, waiting] {
         core->after_store(*fetch, arrival);
         core->deliver_all(std::move(*waiting));
@@ -253,8 +253,9 @@ void CachedCore::after_store(const Fetch& fetch, const std::shared_ptr<const Arr
 
 void CachedCore::settle_or_hold(const Fetch& fetch, const std::shared_ptr<const Arrival>& arrival) {
   // A demand's readers have their bytes, a prefetch's are still to come. Young content must not
-  // outlive this open of the file.
-  if (fetch.priority == Priority::kDemand || arrival->pieces.front().young) {
+  // outlive this open of the file; nor are there readers to come for a version that is no more.
+  if (fetch.priority == Priority::kDemand || arrival->pieces.front().young ||
+      !same_content(fetch.image->version, fetch.image->cached->version())) {
     flights_.settle(fetch.key, arrival.get());
     return;
   }

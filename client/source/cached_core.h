@@ -36,7 +36,8 @@ class CachedCore : public std::enable_shared_from_this<CachedCore> {
   void read(ReadId id, const SourceRead& request, std::shared_ptr<ReadSink> sink);
   void cancel(ReadId id);
 
-  /// What is held in memory of a file is forgotten: it is going to be compared with the server's.
+  /// What is held in memory of a file is forgotten: it is going to be compared with the server's, or
+  /// the file has another content now.
   void forget(const CachedFile& file);
 
   CachedSourceStats stats() const;

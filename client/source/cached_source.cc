@@ -48,6 +48,8 @@ class CachedSourceImpl final : public CachedSource {
     confirmer_.confirm(std::move(image), std::move(done));
   }
 
+  void forget(const CachedFile& file) override { core_->forget(file); }
+
   CachedSourceStats stats() const override { return core_->stats(); }
 
  private:

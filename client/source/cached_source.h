@@ -52,6 +52,10 @@ class CachedSource : public BlockSource {
   /// the error, and nothing is confirmed.
   virtual void confirm(std::shared_ptr<const Image> image, std::function<void(Status)> done) = 0;
 
+  /// To be called after CachedFile::rebase: content that is held in memory for the file's readers is
+  /// dropped. Fetches under way go on; readers with the next Image::revision don't join them.
+  virtual void forget(const CachedFile& file) = 0;
+
   virtual CachedSourceStats stats() const = 0;
 };
 

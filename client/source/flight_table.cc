@@ -50,7 +50,9 @@ const Piece& piece_at(const Arrival& arrival, std::uint64_t offset) {
 
 std::size_t FlightKeyHash::operator()(const FlightKey& key) const noexcept {
   return static_cast<std::size_t>(
-      ((key.generation * 0x9e3779b97f4a7c15U ^ key.region) * 0xff51afd7ed558ccdU) >> 16U);
+      ((key.generation * 0x9e3779b97f4a7c15U ^ key.region ^ std::uint64_t{key.revision} << 40U) *
+       0xff51afd7ed558ccdU) >>
+      16U);
 }
 
 FlightTable::Claim FlightTable::claim(const std::shared_ptr<CachedRead>& read,
@@ -58,7 +60,7 @@ FlightTable::Claim FlightTable::claim(const std::shared_ptr<CachedRead>& read,
                                       std::span<const ByteRange> missing,
                                       const std::uint64_t* epoch_seen,
                                       std::uint64_t prefetch_before_max) {
-  const FlightKey key{read->image->cached->generation(), region_number};
+  const FlightKey key{read->image->cached->generation(), region_number, read->image->revision};
   Claim claim;
   auto shard = shard_of(key).lock();
   Region* known = find(*shard, key);
@@ -276,7 +278,7 @@ std::vector<ReadId> FlightTable::withdraw(const CachedRead& read) {
   std::vector<ReadId> cancel;
   const std::uint64_t generation = read.image->cached->generation();
   for (const std::uint64_t number : read.regions) {
-    const FlightKey key{generation, number};
+    const FlightKey key{generation, number, read.image->revision};
     auto shard = shard_of(key).lock();
     Region* region = find(*shard, key);
     if (region == nullptr)

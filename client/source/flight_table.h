@@ -44,10 +44,12 @@ struct CachedRead {
   Delivery delivery;
 };
 
-/// A region of one generation of a cached file. A fetch stays within one, so it concerns one shard.
+/// A region of one revision (Image::revision) of one generation of a cached file. A fetch stays
+/// within one, so it concerns one shard.
 struct FlightKey {
   std::uint64_t generation = 0;
   std::uint64_t region = 0;
+  std::uint32_t revision = 0;
 
   friend bool operator==(const FlightKey&, const FlightKey&) = default;
 };

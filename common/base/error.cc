@@ -21,6 +21,7 @@ int to_errno(ErrorCode code) noexcept {
     case ErrorCode::kIsDirectory:
       return EISDIR;
     case ErrorCode::kStale:
+    case ErrorCode::kLeaseLost:
       return ESTALE;
     case ErrorCode::kIo:
       return EIO;
@@ -113,7 +114,7 @@ std::string_view name_of(ErrorCode code) noexcept {
       "not-supported", "busy",       "loop",          "timed-out",     "interrupted",
       "changing",     "bad-handle",  "out-of-memory", "too-many-open", "file-too-big",
       "cross-device", "disconnected", "protocol",     "cancelled",     "version-mismatch",
-      "authentication", "corrupt"};
+      "authentication", "corrupt",   "lease-lost"};
   const auto number = static_cast<std::uint32_t>(code);
   return number <= kErrorCodeLast ? kNames[number] : "unknown";
 }

@@ -40,9 +40,10 @@ enum class ErrorCode : std::uint32_t {
   kVersionMismatch = 29,  ///< set-up only: no common protocol version
   kAuthentication = 30,   ///< set-up only: host key, credentials or psk refused
   kCorrupt = 31,        ///< a checksum on local disk did not match
+  kLeaseLost = 32,      ///< ESTALE: the mount held the lease once, and somebody else took it
 };
 
-inline constexpr std::uint32_t kErrorCodeLast = 31;
+inline constexpr std::uint32_t kErrorCodeLast = 32;
 
 /// An expected failure: what kind, and one line for a person (no newline, no secret, names quoted).
 struct Error {

@@ -53,7 +53,7 @@ UnitCompressor::UnitCompressor() : impl_(std::make_unique<Impl>()) {
 UnitCompressor::~UnitCompressor() = default;
 
 std::size_t UnitCompressor::compress(ByteView unit, Bytes& to) {
-  assert(!unit.empty() && unit.size() <= kUnitSize);
+  assert(!unit.empty() && unit.size() <= kBlockSize);
   // zstd gives up when the frame does not fit into what would pay.
   const std::size_t before = to.size();
   const std::size_t worth = unit.size() - unit.size() / 8;
@@ -66,7 +66,7 @@ std::size_t UnitCompressor::compress(ByteView unit, Bytes& to) {
 }
 
 Status decompress_unit(ByteView frame, MutableBytes unit) {
-  assert(!unit.empty() && unit.size() <= kUnitSize);
+  assert(!unit.empty() && unit.size() <= kBlockSize);
   const bool bounded = frame.size() > kDescriptorAt &&
                        (frame[kDescriptorAt] & kDescriptorMask) == kDescriptorWanted &&
                        ZSTD_getFrameContentSize(frame.data(), frame.size()) == unit.size();

@@ -14,7 +14,7 @@ class UnitCompressor {
   UnitCompressor(const UnitCompressor&) = delete;
   UnitCompressor& operator=(const UnitCompressor&) = delete;
 
-  /// Appends one zstd frame for `unit` (1..kUnitSize bytes) to `to` and returns its size; returns 0
+  /// Appends one zstd frame for `unit` (1..kBlockSize bytes, usually one unit) to `to` and returns its size; returns 0
   /// and leaves `to` alone when that would save less than 1/8.
   std::size_t compress(ByteView unit, Bytes& to);
 
@@ -23,7 +23,7 @@ class UnitCompressor {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Fills `unit` exactly from one zstd frame. A frame that is damaged, that holds more or less, or
+/// Fills `unit` (1..kBlockSize bytes) exactly from one zstd frame. A frame that is damaged, that holds more or less, or
 /// that asks for a larger window than a unit is kProtocol: memory stays bounded whatever it claims.
 /// Any thread (uses a thread-local context).
 Status decompress_unit(ByteView frame, MutableBytes unit);

@@ -27,6 +27,16 @@ bool is_known(MessageType type) noexcept {
     case MessageType::kLeaves:
     case MessageType::kProfile:
     case MessageType::kPutProfile:
+    case MessageType::kMake:
+    case MessageType::kLink:
+    case MessageType::kRemove:
+    case MessageType::kRename:
+    case MessageType::kSetattr:
+    case MessageType::kCopy:
+    case MessageType::kSync:
+    case MessageType::kStage:
+    case MessageType::kCommit:
+    case MessageType::kLease:
       return true;
   }
   return false;

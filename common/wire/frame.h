@@ -26,6 +26,16 @@ enum class MessageType : std::uint16_t {
   kLeaves = 26,
   kProfile = 27,
   kPutProfile = 28,
+  kMake = 32,        ///< this one and those below: kFeatureWrites
+  kLink = 33,
+  kRemove = 34,
+  kRename = 35,
+  kSetattr = 36,
+  kCopy = 37,
+  kSync = 38,
+  kStage = 39,
+  kCommit = 40,
+  kLease = 41,       ///< kFeatureLeases
 };
 
 enum FrameFlags : std::uint16_t {

@@ -2,6 +2,7 @@
 
 #include "wire/codec.h"
 #include "wire/fields.h"
+#include "wire/write_messages.h"
 
 #include <algorithm>
 #include <string_view>
@@ -188,7 +189,7 @@ Result<OpenRequest> decode_open_request(ByteView body) {
   m.handle = get_handle(from);
   m.node = get_node(from);
   m.flags = from.u32();
-  if (m.flags != 0)
+  if ((m.flags & ~kOpenWrite) != 0)
     from.set_bad();
   return finished(from, "open request", std::move(m));
 }

@@ -43,7 +43,10 @@ Result<RecordHeader> decode_record_header(ByteView bytes, std::size_t length_max
 // field of a feature is used only when both sides named its bit.
 using FeatureBits = std::uint64_t;
 inline constexpr FeatureBits kFeatureManifests = 1;  ///< manifests, leaves, profiles
-inline constexpr FeatureBits kFeaturesSupported = kFeatureManifests;
+inline constexpr FeatureBits kFeatureWrites = 2;     ///< changes and checkpoints
+inline constexpr FeatureBits kFeatureLeases = 4;     ///< leases; only together with writes
+inline constexpr FeatureBits kFeaturesSupported =
+    kFeatureManifests | kFeatureWrites | kFeatureLeases;
 
 enum class CipherSuite : std::uint8_t {
   kAes256Gcm = 1,

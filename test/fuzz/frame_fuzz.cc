@@ -3,6 +3,7 @@
 #include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
+#include "wire/write_messages.h"
 
 #include <algorithm>
 #include <cassert>
@@ -55,6 +56,24 @@ void check_request(MessageType type, ByteView body) {
       return check(decode_profile_request, body);
     case MessageType::kPutProfile:
       return check(decode_put_profile_request, body);
+    case MessageType::kMake:
+      return check(decode_make_request, body);
+    case MessageType::kLink:
+      return check(decode_link_request, body);
+    case MessageType::kRemove:
+      return check(decode_remove_request, body);
+    case MessageType::kRename:
+      return check(decode_rename_request, body);
+    case MessageType::kSetattr:
+      return check(decode_setattr_request, body);
+    case MessageType::kCopy:
+      return check(decode_copy_request, body);
+    case MessageType::kSync:
+      return check(decode_sync_request, body);
+    case MessageType::kStage:
+      return check(decode_stage_request, body);
+    case MessageType::kCommit:
+      return check(decode_commit_request, body);
   }
 }
 
@@ -65,11 +84,23 @@ void check_reply(MessageType type, ByteView body) {
     case MessageType::kCancel:
     case MessageType::kClose:
     case MessageType::kPutProfile:
+    case MessageType::kRemove:
+    case MessageType::kSync:
+    case MessageType::kStage:
       return;
     case MessageType::kLookup:
     case MessageType::kGetattr:
     case MessageType::kOpen:
+    case MessageType::kLink:
+    case MessageType::kRename:
       return check(decode_attributes, body);
+    case MessageType::kMake:
+      return check(decode_make_reply, body);
+    case MessageType::kSetattr:
+    case MessageType::kCopy:
+      return check(decode_change_reply, body);
+    case MessageType::kCommit:
+      return check(decode_commit_reply, body);
     case MessageType::kReaddir:
       return check(decode_readdir_reply, body);
     case MessageType::kReadlink:

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <span>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <utility>
@@ -95,6 +96,37 @@ class FakeCachedFile final : public CachedFile {
     const std::lock_guard lock(mutex_);
     version_ = version;
     young_.clear();
+    return {};
+  }
+
+  /// Merges as the real one does, but asks no checksum and makes no holes.
+  Status rebase(const VersionRecord& to, std::uint64_t keep,
+                std::span<const StoreRun> runs) override {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t kept = std::min({keep, version_.size, to.size});
+    const bool resized = kept < std::max(version_.size, to.size);
+    version_ = to;
+    const auto cut = static_cast<off_t>(resized ? kept : to.size);
+    if (::ftruncate(fd_.get(), cut) != 0 ||
+        ::ftruncate(fd_.get(), static_cast<off_t>(to.size)) != 0)
+      std::abort();
+    std::erase_if(units_, [&](const auto& unit) {
+      return resized && unit.first >= (kept + kUnitSize - 1) / kUnitSize;
+    });
+    for (const StoreRun& run : runs) {
+      if (run.kind == RunKind::kData)
+        static_cast<void>(pwrite_full(fd_.get(), run.bytes, run.range.offset));
+      else
+        static_cast<void>(pwrite_full(fd_.get(), Bytes(run.range.length, std::byte{0}),
+                                     run.range.offset));
+      const std::uint64_t end = run.range.end();
+      for (std::uint64_t unit = unit_of(run.range.offset); unit * kUnitSize < end; unit++) {
+        const ByteRange bytes = unit_bytes(unit);
+        const bool whole = run.range.offset <= bytes.offset && bytes.end() <= end;
+        if (whole || kind_of(unit) != RunKind::kAbsent)
+          units_[unit] = RunKind::kData;
+      }
+    }
     return {};
   }
 
@@ -195,18 +227,18 @@ class FakeBlockCache final : public BlockCache {
     return std::static_pointer_cast<FakeCachedFile>(open_file({}, version)->file);
   }
 
-  bool store(std::shared_ptr<CachedFile> file, std::vector<StoreRun> runs,
-             std::function<void()> stored) override {
+  bool store(std::shared_ptr<CachedFile> file, const VersionRecord& version,
+             std::vector<StoreRun> runs, std::function<void()> stored) override {
     {
       const std::lock_guard lock(mutex_);
       if (stores_ == Stores::kRefused)
         return false;
       if (stores_ == Stores::kHeld) {
-        held_.push_back({std::move(file), std::move(runs), std::move(stored)});
+        held_.push_back({std::move(file), version, std::move(runs), std::move(stored)});
         return true;
       }
     }
-    perform({std::move(file), std::move(runs), std::move(stored)});
+    perform({std::move(file), version, std::move(runs), std::move(stored)});
     return true;
   }
 
@@ -238,13 +270,17 @@ class FakeBlockCache final : public BlockCache {
  private:
   struct Store {
     std::shared_ptr<CachedFile> file;
+    VersionRecord version;
     std::vector<StoreRun> runs;
     std::function<void()> stored;
   };
 
   static void perform(Store store) {
-    for (const StoreRun& run : store.runs)
-      static_cast<FakeCachedFile&>(*store.file).put(run);
+    auto& file = static_cast<FakeCachedFile&>(*store.file);
+    for (const StoreRun& run : store.runs) {
+      if (same_content(store.version, file.version()))
+        file.put(run);
+    }
     store.stored();
   }
 

@@ -53,9 +53,9 @@ class LocalMount(unittest.TestCase):
             os.stat(m.path / "absent")
         self.assertEqual(e.exception.errno, errno.ENOENT)
 
-    def test_every_write_operation_answers_erofs(self):
+    def test_every_write_operation_of_a_read_only_mount_answers_erofs(self):
         (self.export / "f").write_text("x")
-        m = self.mount()
+        m = self.mount("ro")
         f = m.path / "f"
         for call in (lambda: open(f, "r+"), lambda: open(m.path / "new", "w"),
                      lambda: os.mkdir(m.path / "d"), lambda: os.unlink(f),

@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "base/unique_fd.h"
-#include "cache_fixture.h"
+#include "rebase_model.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -39,6 +39,20 @@ void store_for_ever(const std::string& directory) {
   for (std::uint64_t at = 0; at < version.size; at += 4 * kUnitSize) {
     store_now(*cache, file, ByteRange{at, 4 * kUnitSize});
     say(std::to_string(at + 4 * kUnitSize));
+  }
+}
+
+/// Moves a file from version to version, and says which ones it has reached.
+void rebase_for_ever(const std::string& directory) {
+  const auto cache = open_cache(options_for(directory));
+  RebaseModel model(3, 11 * kMiB);
+  const auto file = open_in(*cache, model.version()).file;
+  store_now(*cache, file, ByteRange{0, model.version().size});
+  for (std::int64_t step = 1;; step++) {
+    const OwnWrites writes = model.draw();
+    if (!file->rebase(writes.to, writes.keep, writes.runs).has_value())
+      return say("");
+    say(std::to_string(step));
   }
 }
 
@@ -112,6 +126,8 @@ int main(int argc, char** argv) {
       hold(argv[2]);
     else if (command == "store")
       store_for_ever(argv[2]);
+    else if (command == "rebase")
+      rebase_for_ever(argv[2]);
     else if (command == "read-only")
       read_only(argv[2]);
     else if (command == "full")

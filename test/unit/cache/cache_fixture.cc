@@ -72,7 +72,7 @@ CacheOpen open_in(BlockCache& cache, const VersionRecord& version) {
 bool store_now(BlockCache& cache, const std::shared_ptr<CachedFile>& file,
                std::vector<StoreRun> runs) {
   std::promise<void> stored;
-  if (!cache.store(file, std::move(runs), [&] { stored.set_value(); }))
+  if (!cache.store(file, file->version(), std::move(runs), [&] { stored.set_value(); }))
     return false;
   stored.get_future().wait();
   return true;

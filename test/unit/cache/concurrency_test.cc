@@ -1,5 +1,6 @@
 // Many threads on one cache over an index in memory; meant for the thread sanitizer.
 
+#include "base/unique_fd.h"
 #include "cache/index_records.h"
 #include "cache_fixture.h"
 #include "memory_cache.h"
@@ -7,6 +8,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstring>
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -59,7 +62,7 @@ TEST_CASE("readers, storers, openers, confirmers and eviction at once never serv
           std::vector<StoreRun> runs;
           runs.push_back(run_of(file->version(), range, /*young=*/round % 16 == 0));
           if (round % 4 == 0)
-            cache->store(file, std::move(runs), nullptr);
+            cache->store(file, file->version(), std::move(runs), nullptr);
           else
             store_now(*cache, file, std::move(runs));
           break;
@@ -85,6 +88,110 @@ TEST_CASE("readers, storers, openers, confirmers and eviction at once never serv
   for (int i = 0; i < 10'000 && cache->stats().evicted_bytes == 0; i++)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   CHECK(cache->stats().evicted_bytes > 0);
+}
+
+constexpr std::uint64_t kPage = 4096;
+
+/// Even pages never change; each word of the others is the step that wrote it.
+Bytes pages_at(std::uint64_t step, const ByteRange& range) {
+  Bytes out = content_of(version_of(1, 0), range);
+  for (std::uint64_t at = 0; at + 8 <= range.length; at += 8) {
+    if ((range.offset + at) / kPage % 2 == 1)
+      std::memcpy(out.data() + at, &step, sizeof step);
+  }
+  return out;
+}
+
+StoreRun pages_run(std::uint64_t step, const ByteRange& range) {
+  auto bytes = std::make_shared<Bytes>(pages_at(step, range));
+  StoreRun run{.range = range, .kind = RunKind::kData, .bytes = *bytes};
+  run.owner = std::move(bytes);
+  return run;
+}
+
+/// Bytes that are neither of a step between the two nor never-changing content.
+std::uint64_t wrong_words(const Bytes& got, const ByteRange& range, std::uint64_t first,
+                          std::uint64_t last) {
+  const Bytes fixed = pages_at(0, range);
+  std::uint64_t wrong = 0;
+  for (std::uint64_t at = 0; at + 8 <= range.length; at += 8) {
+    std::uint64_t word = 0;
+    std::uint64_t expected = 0;
+    std::memcpy(&word, got.data() + at, sizeof word);
+    std::memcpy(&expected, fixed.data() + at, sizeof expected);
+    const bool changes = (range.offset + at) / kPage % 2 == 1;
+    if (changes ? word < first || word > last : word != expected)
+      wrong++;
+  }
+  return wrong;
+}
+
+TEST_CASE("while a file follows its writer, readers see old or new content and no damage") {
+  const TempDir dir;
+  const auto content = std::make_shared<MemoryIndex::Content>();
+  CacheOptions options = options_for(dir.path());
+  options.verify = GENERATE(CacheOptions::Verify::kFirst, CacheOptions::Verify::kAlways);
+  const auto cache = open_memory_cache(options, content);
+  constexpr std::uint64_t kSize = 5 * kMiB;
+  const auto file = open_in(*cache, version_of(1, kSize)).file;
+  REQUIRE(store_now(*cache, file, {pages_run(0, {0, kSize})}));
+  std::atomic<std::uint64_t> begun = 0;
+  std::atomic<std::uint64_t> ended = 0;
+  std::atomic<std::uint64_t> wrong = 0;
+  std::atomic<std::uint64_t> right = 0;
+  std::atomic<bool> stop = false;
+
+  const auto read = [&](std::uint64_t random) {
+    while (!stop) {
+      const ByteRange range{next_random(random) % 300 * kUnitSize, 16 * kUnitSize};
+      const std::uint64_t first = ended;
+      const CacheLookup lookup = file->lookup(range);
+      for (const CachedRun& run : lookup.runs) {
+        if (run.kind != RunKind::kData)
+          continue;
+        Bytes got(run.range.length);
+        if (lookup.verified_bytes)
+          std::copy_n(lookup.verified_bytes->begin() +
+                          static_cast<std::ptrdiff_t>(run.range.offset - lookup.base),
+                      got.size(), got.begin());
+        else if (pread_full(lookup.fd, got, run.range.offset).value_or(0) != got.size())
+          wrong++;
+        wrong += wrong_words(got, run.range, first, begun);
+        right++;
+      }
+      if (next_random(random) % 16 == 0)
+        file->drop_region(region_of(range.offset));
+    }
+  };
+  const auto store = [&](std::uint64_t random) {
+    while (!stop) {
+      const VersionRecord version = file->version();
+      const auto step = static_cast<std::uint64_t>(version.mtime.seconds - 1'700'000'000);
+      const ByteRange range{next_random(random) % 300 * kUnitSize, 16 * kUnitSize};
+      std::promise<void> stored;
+      if (cache->store(file, version, {pages_run(step, range)}, [&] { stored.set_value(); }))
+        stored.get_future().wait();
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    threads.emplace_back(read, 1);
+    threads.emplace_back(read, 2);
+    threads.emplace_back(store, 3);
+    for (std::uint64_t step = 1; step <= 60; step++) {
+      std::vector<StoreRun> runs;
+      for (std::uint64_t page = 1; page < kSize / kPage; page += 2)
+        runs.push_back(pages_run(step, {page * kPage, kPage}));
+      begun = step;
+      if (!file->rebase(version_of(1, kSize, static_cast<std::int64_t>(step)), kSize, runs))
+        wrong++;
+      ended = step;
+    }
+    stop = true;
+  }
+  CHECK(wrong == 0);
+  CHECK(right > 0);
+  CHECK(cache->stats().corrupt_units == 0);
 }
 
 TEST_CASE("a region that many threads touch first at once is loaded once") {

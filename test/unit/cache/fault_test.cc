@@ -213,7 +213,7 @@ TEST_CASE("a full store queue refuses, and counts what it did not take") {
   for (std::uint64_t at = 0; at < 128 * kMiB; at += 16 * kMiB) {
     std::vector<StoreRun> runs;
     runs.push_back(run_of(file->version(), {at, 16 * kMiB}));
-    if (!f.cache->store(file, std::move(runs), nullptr))
+    if (!f.cache->store(file, file->version(), std::move(runs), nullptr))
       refused += 16 * kMiB;
   }
   CHECK(f.cache->stats().not_stored_bytes == refused);

@@ -45,6 +45,8 @@ Status MemoryIndex::write(const IndexBatch& batch) {
     return fail(ErrorCode::kNoSpace, "the index was told to fail");
   const std::lock_guard lock(content_->mutex);
   auto& records = content_->records;
+  if (content_->keep_history)
+    content_->history.push_back(records);
   for (const auto& [first, last] : batch.erase_ranges)
     records.erase(records.lower_bound(first), records.lower_bound(last));
   for (const std::string& key : batch.erases)

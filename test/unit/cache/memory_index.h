@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace slipway {
 
@@ -25,6 +26,8 @@ class MemoryIndex final : public CacheIndex {
     std::atomic<bool> repaired_by_recovery = false;
     std::atomic<std::uint64_t> reads = 0;                           ///< gets and scans so far
     std::map<std::pair<std::string, std::string>, unsigned> scans;  ///< by bounds, so far
+    std::atomic<bool> keep_history = false;
+    std::vector<std::map<std::string, std::string, std::less<>>> history;  ///< before each write
   };
 
   explicit MemoryIndex(std::shared_ptr<Content> content) : content_(std::move(content)) {}

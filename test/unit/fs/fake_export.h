@@ -156,6 +156,8 @@ class FakeSource final : public CachedSource {
 
   void confirm(std::shared_ptr<const Image> image, std::function<void(Status)> done) override;
 
+  void forget(const CachedFile&) override {}
+
   CachedSourceStats stats() const override { return {}; }
 
   std::atomic<unsigned> misses{0}, confirms{0};
@@ -189,7 +191,8 @@ class FakeCache final : public BlockCache {
     return open;
   }
 
-  bool store(std::shared_ptr<CachedFile>, std::vector<StoreRun>, std::function<void()>) override {
+  bool store(std::shared_ptr<CachedFile>, const VersionRecord&, std::vector<StoreRun>,
+             std::function<void()>) override {
     return false;
   }
 

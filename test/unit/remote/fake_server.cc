@@ -213,6 +213,15 @@ bool FakeServer::answer_by_itself(const Request& request) {
     case MessageType::kLeaves:
     case MessageType::kProfile:
     case MessageType::kPutProfile:
+    case MessageType::kMake:
+    case MessageType::kLink:
+    case MessageType::kRemove:
+    case MessageType::kRename:
+    case MessageType::kSetattr:
+    case MessageType::kCopy:
+    case MessageType::kSync:
+    case MessageType::kStage:
+    case MessageType::kCommit:
       break;
   }
   return false;

@@ -123,6 +123,51 @@ TEST_CASE("a restricted key reaches its directory and what is below, and learns 
                 "the server's --restrict-to directory does not exist");
 }
 
+TEST_CASE("journals lie in the export when it is initialised and the place is this user's") {
+  const RootFixture f;
+  const std::string own = f.dir / "state/slipwayd/journal-";
+  const ExportRoot plain = open_export(f.path, "").value();
+  CHECK(plain.journal_directory == own + to_hex(plain.id));
+  REQUIRE(init_export(f.path).has_value());
+  const std::string box = f.path + "/.slipway/journal";
+
+  struct stat info {};
+
+  REQUIRE(::stat(box.c_str(), &info) == 0);
+  CHECK((info.st_mode & 07777) == 01777);
+  const ExportRoot root = open_export(f.path, "").value();
+  const std::string place = box + "/" + std::to_string(::geteuid());
+  CHECK(root.journal_directory == place);
+  CHECK(!fs::exists(place));  // made by the first who writes
+  const ExportRoot below = open_export(f.path + "/vm", "").value();
+  CHECK(below.journal_directory == place + "-" + to_hex(below.id));
+  SECTION("a link of that name") {
+    fs::create_directory(f.dir / "elsewhere");
+    fs::create_directory_symlink(f.dir / "elsewhere", place);
+    CHECK(open_export(f.path, "")->journal_directory == own + to_hex(root.id));
+  }
+  SECTION("a directory that others may write to") {
+    fs::create_directory(place);
+    REQUIRE(::chmod(place.c_str(), 0770) == 0);
+    CHECK(open_export(f.path, "")->journal_directory == own + to_hex(root.id));
+  }
+  SECTION("another user's directory") {
+    if (::geteuid() != 0)
+      return;  // needs privileges
+    fs::create_directory(place);
+    REQUIRE(::chmod(place.c_str(), 0700) == 0);
+    CHECK(open_export(f.path, "")->journal_directory == place);
+    REQUIRE(::chown(place.c_str(), 65534, 65534) == 0);
+    CHECK(open_export(f.path, "")->journal_directory == own + to_hex(root.id));
+  }
+  SECTION("an export that an older version initialised") {
+    fs::remove(box);
+    CHECK(open_export(f.path, "")->journal_directory == own + to_hex(root.id));
+    REQUIRE(init_export(f.path).has_value());
+    CHECK(open_export(f.path, "")->journal_directory == place);
+  }
+}
+
 TEST_CASE("init gives an export an identity once and for all") {
   const RootFixture f;
   const InitialisedExport made = init_export(f.path).value();

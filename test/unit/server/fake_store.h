@@ -97,6 +97,22 @@ class FakeStore final : public ImageStore {
 
   Result<StatfsReply> statfs(const NodeRef&) override { return StatfsReply{}; }
 
+  /// Counted; waits while its name is held.
+  Status remove(const RemoveRequest& request) override {
+    std::unique_lock lock(mutex_);
+    ++removals_;
+    ++held_count_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return held_ != request.name; });
+    --held_count_;
+    return {};
+  }
+
+  unsigned removals() {
+    const std::lock_guard lock(mutex_);
+    return removals_;
+  }
+
   Result<std::unique_ptr<ImageDirectory>> open_directory(const NodeRef&,
                                                          std::uint64_t cursor) override;
   Result<std::unique_ptr<ImageFile>> open(const NodeRef& node) override;
@@ -111,6 +127,7 @@ class FakeStore final : public ImageStore {
   std::function<void(const std::string&)> hook_;
   std::string held_;
   unsigned held_count_ = 0;
+  unsigned removals_ = 0;
   std::uint64_t bytes_read_ = 0;
 };
 

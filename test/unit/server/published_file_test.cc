@@ -256,6 +256,49 @@ TEST_CASE("a read during which the file changes is not taken for the published v
   }
 }
 
+TEST_CASE("a file that is opened for writing loses its manifest first, for good") {
+  const ManifestExport f;
+  const Bytes content = make_content("rzr");
+  const Manifest published = f.publish("disk", content);
+  REQUIRE(f.store->open({"vm/disk", {}}).value()->manifest() != nullptr);
+  const std::string manifest = f.state + "/" + manifest_path(published.version.id);
+  REQUIRE(fs::exists(manifest));
+  SECTION("by open") {
+    const auto file = f.store->open_for_writing({"vm/disk", {}}).value();
+    CHECK(file->manifest() == nullptr);
+    CHECK(file->writable_fd().has_value());
+  }
+  SECTION("by make") {
+    MakeRequest request;
+    request.directory = {"vm", {}};
+    request.name = "disk";
+    CHECK(!f.store->make(request).value().reply.made);
+  }
+  SECTION("for a checkpoint") {
+    CHECK(f.store->open_target({"vm/disk", {}}).has_value());
+  }
+  CHECK(!fs::exists(manifest));
+  CHECK(f.store->open({"vm/disk", {}}).value()->manifest() == nullptr);
+  CHECK(f.open_store()->open({"vm/disk", {}}).value()->manifest() == nullptr);
+}
+
+TEST_CASE("published content that is named by its root is not written to") {
+  const ManifestExport f;
+  const Manifest published = f.publish("disk", make_content("r"));
+  const std::string name = "vm/disk@" + to_text(published.root);
+  const auto opened = f.store->open({name, {}});
+  REQUIRE(opened.has_value());
+  CHECK(f.store->open_for_writing({name, {}}).error().code == ErrorCode::kReadOnly);
+  SetattrRequest setattr;
+  setattr.node = {name, {}};
+  setattr.mask = kSetMode;
+  CHECK(f.store->setattr(setattr, nullptr).error().code == ErrorCode::kReadOnly);
+  CHECK(f.store->setattr(setattr, opened->get()).error().code == ErrorCode::kNotSupported);
+  CHECK(f.store->link({1, {name, {}}, {"vm", {}}, "x"}).error().code == ErrorCode::kReadOnly);
+  CHECK(f.store->remove({1, {"vm", {}}, "disk@" + to_text(published.root), false}).error().code ==
+        ErrorCode::kNotFound);
+}
+
 TEST_CASE("many threads read a published file and see it change") {
   const ManifestExport f;
   const Bytes before = make_content("zcrzcrzc", 1);

@@ -16,7 +16,8 @@ namespace {
 
 /// A session over a fake store, with its main thread and a listener on loopback.
 struct SessionFixture {
-  explicit SessionFixture(SessionLimits limits = {}, ListenOptions listen = {}) {
+  explicit SessionFixture(SessionLimits limits = {}, ListenOptions listen = {},
+                          bool writable = true) {
     log_to(LogSink::kNone, "");
     init_secure_process();
     store.add("a", 3 * kUnitSize + 100, 1);
@@ -25,7 +26,8 @@ struct SessionFixture {
     ticket.root = Secret::random();
     fill_random(ticket.session_id);
     SessionTicket copy{ticket.session_id, ticket.suite, ticket.root.clone()};
-    session = std::make_unique<Session>(store, std::move(copy), 4, limits);
+    session = std::make_unique<Session>(store, std::move(copy), 4, limits, ProfileDrop{},
+                                        WriteSide{writable, nullptr, nullptr});
     listen.addresses = {"127.0.0.1"};
     listener = Listener::bind(listen).value();
     listener->start(*session);
@@ -74,6 +76,10 @@ struct SessionFixture {
 
 ReadRequest read_of(std::uint64_t handle, std::uint64_t offset, std::uint32_t length) {
   return {true, {{handle, offset, length}}};
+}
+
+RemoveRequest remove_of(const std::string& name) {
+  return {1, {"", {}}, name, false};
 }
 
 bool ends(TestClient& client) {
@@ -363,6 +369,18 @@ TEST_CASE("a malformed frame drops its connection and nothing else") {
     begin_frame(frame, {MessageType::kGetattr, 0, 0, 1, 0, 0});
     encode(frame, GetattrRequest{0, {"../x", {}}});
   }
+  SECTION("a change without a number") {
+    begin_frame(frame, {MessageType::kRemove, 0, 0, 1, 0, 0});
+    encode(frame, remove_of("a"));
+  }
+  SECTION("a number where there is none") {
+    begin_frame(frame, {MessageType::kGetattr, 0, 0, 1, 1, 0});
+    encode(frame, GetattrRequest{0, {"a", {}}});
+  }
+  SECTION("a number far ahead") {
+    begin_frame(frame, {MessageType::kRemove, 0, 0, 1, NumberedReplies::kAheadMax + 1, 0});
+    encode(frame, remove_of("a"));
+  }
   SECTION("less than a header") {
     frame.resize(FrameHeader::kSize - 1, std::byte{0});
   }
@@ -372,11 +390,63 @@ TEST_CASE("a malformed frame drops its connection and nothing else") {
   CHECK(f.join(1, 1) != nullptr);
 }
 
-TEST_CASE("requests that change something are refused") {
-  SessionFixture f;
-  REQUIRE(f.ssh->send(MessageType::kGetattr, 8, GetattrRequest{0, {"a", {}}}, 0, 1).has_value());
+TEST_CASE("a read-only session refuses changes and goes on") {
+  SessionFixture f({}, {}, false);
+  REQUIRE(f.ssh->send(MessageType::kRemove, 8, remove_of("a"), 0, 1).has_value());
   CHECK(f.ssh->expect(8).header.status == static_cast<std::uint32_t>(ErrorCode::kReadOnly));
+  CHECK(f.store.removals() == 0);
   CHECK(f.ssh->is_alive());
+}
+
+TEST_CASE("a change that is asked for again elsewhere while it runs is answered there, once") {
+  SessionFixture f;
+  const auto first = f.join(1, 0);
+  const auto second = f.join(2, 0);
+  REQUIRE(first != nullptr);
+  REQUIRE(second != nullptr);
+  f.store.hold("a");
+  REQUIRE(first->send(MessageType::kRemove, 8, remove_of("a"), 0, 1).has_value());
+  f.store.await_held(1);
+  first->close();
+  REQUIRE(second->send(MessageType::kRemove, 8, remove_of("a"), 0, 1).has_value());
+  REQUIRE(second->is_alive());  // it has arrived
+  f.store.release();
+  const TestReply reply = second->expect(8);
+  CHECK(reply.header.status == 0);
+  CHECK(reply.header.number == 1);
+
+  // Kept until acknowledged, on any connection.
+  REQUIRE(f.ssh->send(MessageType::kRemove, 8, remove_of("a"), 0, 1).has_value());
+  CHECK(f.ssh->expect(8).frame == reply.frame);
+  REQUIRE(f.ssh->send(MessageType::kRemove, 9, remove_of("b"), 0, 2, 1).has_value());
+  CHECK(f.ssh->expect(9).header.status == 0);
+  REQUIRE(f.ssh->send(MessageType::kRemove, 8, remove_of("a"), 0, 1).has_value());
+  CHECK(f.ssh->is_alive());  // and nothing came before
+  CHECK(f.store.removals() == 2);
+}
+
+TEST_CASE("a change goes on when its connection dies, and is not cancelled") {
+  SessionFixture f;
+  SessionLimits limits;
+  const auto tcp = f.join(1, 0);
+  REQUIRE(tcp != nullptr);
+  f.store.hold("a");
+  const unsigned workers = limits.write_workers;
+  for (std::uint64_t number = 1; number <= workers + 3; ++number)
+    REQUIRE(tcp->send(MessageType::kRemove, 10 + number, remove_of("a"), 0, number).has_value());
+  f.store.await_held(workers);
+  for (std::uint64_t number = 1; number <= workers + 3; ++number)
+    REQUIRE(tcp->send(MessageType::kCancel, 0, CancelRequest{10 + number}).has_value());
+  REQUIRE(tcp->send(MessageType::kCancel, 0, CancelRequest{0}).has_value());
+  REQUIRE(tcp->is_alive());
+  tcp->close();
+  CHECK(f.ssh->open(1, "big").version.size > 0);  // reads go on beside them
+  f.store.release();
+  for (std::uint64_t number = 1; number <= workers + 3; ++number) {
+    REQUIRE(f.ssh->send(MessageType::kRemove, 10 + number, remove_of("a"), 0, number).has_value());
+    CHECK(f.ssh->expect(10 + number).header.status == 0);
+  }
+  CHECK(f.store.removals() == workers + 3);
 }
 
 TEST_CASE("the same request on another connection, with the same cookie, is served again") {

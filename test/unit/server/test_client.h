@@ -45,9 +45,9 @@ class TestClient {
 
   template <class T>
   Status send(MessageType type, std::uint64_t cookie, const T& body, std::uint16_t flags = 0,
-              std::uint64_t number = 0) {
+              std::uint64_t number = 0, std::uint64_t acknowledged = 0) {
     Bytes frame;
-    begin_frame(frame, {type, flags, 0, cookie, number, 0});
+    begin_frame(frame, {type, flags, 0, cookie, number, acknowledged});
     encode(frame, body);
     return send_bytes(frame);
   }

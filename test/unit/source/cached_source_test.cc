@@ -172,4 +172,56 @@ TEST_CASE("generations of a file are fetched apart") {
   CHECK(file->units() == 1);
 }
 
+TEST_CASE("a reader after a rebase joins no fetch that was begun before it") {
+  CachedStack stack(kRegionSize);
+  const auto old_read = stack.read({{0, kUnit}});
+  const auto old_joined = stack.read({{5, 10}});
+  CHECK(stack.fake.seen().size() == 1);
+
+  VersionRecord newer = stack.content.version();
+  newer.mtime.seconds++;
+  REQUIRE(stack.file->rebase(newer, newer.size, {}));
+  stack.source->forget(*stack.file);
+  Image image = *stack.image;
+  image.version = newer;
+  image.revision++;
+  const auto next = std::make_shared<const Image>(image);
+  const auto new_read = start_read(*stack.source, next, {{0, kUnit}});
+  CHECK(stack.fake.seen().size() == 2);
+  const auto new_joined = start_read(*stack.source, next, {{5, 10}});
+  CHECK(stack.fake.seen().size() == 2);
+
+  stack.fake.answer_all();
+  for (const auto& result : {old_read, old_joined, new_read, new_joined})
+    CHECK(result->succeeded());
+  // Only what was read after the rebase was stored.
+  CHECK(stack.file->units() == 1);
+  CHECK(stack.file->stored_twice() == 0);
+}
+
+TEST_CASE("content that is held in memory does not outlive a rebase") {
+  CachedStack stack(kRegionSize);
+  stack.cache.set_stores(FakeBlockCache::Stores::kRefused);
+  stack.fake.answer_at_once(true);
+  stack.prefetch({{0, 4 * kUnit}});
+  REQUIRE(stack.fake.seen().size() == 1);
+  CHECK(stack.read({{0, kUnit}})->succeeded());
+  CHECK(stack.fake.seen().size() == 1);  // from memory
+
+  VersionRecord newer = stack.content.version();
+  newer.mtime.seconds++;
+  REQUIRE(stack.file->rebase(newer, newer.size, {}));
+  stack.source->forget(*stack.file);
+  Image image = *stack.image;
+  image.version = newer;
+  image.revision++;
+  const auto next = std::make_shared<const Image>(image);
+  CHECK(start_read(*stack.source, next, {{0, kUnit}})->succeeded());
+  CHECK(stack.fake.seen().size() == 2);
+  // A late arrival of the old version is not held for readers that will not come.
+  stack.prefetch({{8 * kUnit, kUnit}});
+  CHECK(stack.read({{8 * kUnit, kUnit}})->succeeded());
+  CHECK(stack.fake.seen().size() == 4);
+}
+
 }  // namespace slipway

@@ -5,6 +5,7 @@
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 #include "wire/setup.h"
+#include "wire/write_messages.h"
 
 namespace slipway {
 
@@ -97,6 +98,54 @@ inline bool accepts(const ProfileReply& m) {
 
 inline bool accepts(const PutProfileRequest& m) {
   return accepts(decode_put_profile_request, m);
+}
+
+inline bool accepts(const MakeRequest& m) {
+  return accepts(decode_make_request, m);
+}
+
+inline bool accepts(const MakeReply& m) {
+  return accepts(decode_make_reply, m);
+}
+
+inline bool accepts(const LinkRequest& m) {
+  return accepts(decode_link_request, m);
+}
+
+inline bool accepts(const RemoveRequest& m) {
+  return accepts(decode_remove_request, m);
+}
+
+inline bool accepts(const RenameRequest& m) {
+  return accepts(decode_rename_request, m);
+}
+
+inline bool accepts(const SetattrRequest& m) {
+  return accepts(decode_setattr_request, m);
+}
+
+inline bool accepts(const CopyRequest& m) {
+  return accepts(decode_copy_request, m);
+}
+
+inline bool accepts(const ChangeReply& m) {
+  return accepts(decode_change_reply, m);
+}
+
+inline bool accepts(const SyncRequest& m) {
+  return accepts(decode_sync_request, m);
+}
+
+inline bool accepts(const StageRequest& m) {
+  return accepts(decode_stage_request, m);
+}
+
+inline bool accepts(const CommitRequest& m) {
+  return accepts(decode_commit_request, m);
+}
+
+inline bool accepts(const CommitReply& m) {
+  return accepts(decode_commit_reply, m);
 }
 
 inline bool accepts(const ClientSetup& m) {

@@ -4,6 +4,7 @@
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 #include "wire/setup.h"
+#include "wire/write_messages.h"
 
 #include <algorithm>
 
@@ -104,6 +105,77 @@ inline bool same(const ProfileReply& a, const ProfileReply& b) {
 
 inline bool same(const PutProfileRequest& a, const PutProfileRequest& b) {
   return a.node == b.node && a.role == b.role && a.profile == b.profile;
+}
+
+inline bool same(const MakeRequest& a, const MakeRequest& b) {
+  return a.operation == b.operation && a.kind == b.kind && a.directory == b.directory &&
+         a.name == b.name && a.mode == b.mode && a.target == b.target && a.handle == b.handle &&
+         a.exclusive == b.exclusive;
+}
+
+inline bool same(const MakeReply& a, const MakeReply& b) {
+  return a.made == b.made && a.attributes == b.attributes;
+}
+
+inline bool same(const LinkRequest& a, const LinkRequest& b) {
+  return a.operation == b.operation && a.file == b.file && a.directory == b.directory &&
+         a.name == b.name;
+}
+
+inline bool same(const RemoveRequest& a, const RemoveRequest& b) {
+  return a.operation == b.operation && a.directory == b.directory && a.name == b.name &&
+         a.is_directory == b.is_directory;
+}
+
+inline bool same(const RenameRequest& a, const RenameRequest& b) {
+  return a.operation == b.operation && a.from == b.from && a.from_name == b.from_name &&
+         a.to == b.to && a.to_name == b.to_name && a.flags == b.flags;
+}
+
+inline bool same(const SetattrRequest& a, const SetattrRequest& b) {
+  return a.operation == b.operation && a.handle == b.handle && a.node == b.node &&
+         a.mask == b.mask && a.mode == b.mode && a.uid == b.uid && a.gid == b.gid &&
+         a.atime == b.atime && a.mtime == b.mtime;
+}
+
+inline bool same(const CopyRequest& a, const CopyRequest& b) {
+  return a.operation == b.operation && a.from == b.from && a.from_offset == b.from_offset &&
+         a.to == b.to && a.to_offset == b.to_offset && a.length == b.length;
+}
+
+inline bool same(const ChangeReply& a, const ChangeReply& b) {
+  return a.before == b.before && a.after == b.after && a.bytes == b.bytes;
+}
+
+inline bool same(const SyncRequest& a, const SyncRequest& b) {
+  return a.node == b.node;
+}
+
+inline bool same(const StageRequest& a, const StageRequest& b) {
+  return a.group == b.group && a.checkpoint == b.checkpoint && a.part == b.part &&
+         a.extents == b.extents &&
+         std::equal(a.data.begin(), a.data.end(), b.data.begin(), b.data.end());
+}
+
+inline bool same(const CommitFile& a, const CommitFile& b) {
+  return a.node == b.node && a.handle == b.handle && a.base == b.base && a.keep == b.keep &&
+         a.size == b.size && a.mtime == b.mtime;
+}
+
+inline bool same(const CommitRequest& a, const CommitRequest& b) {
+  return a.group == b.group && a.checkpoint == b.checkpoint && a.parts == b.parts &&
+         std::equal(a.files.begin(), a.files.end(), b.files.begin(), b.files.end(),
+                    [](const CommitFile& x, const CommitFile& y) { return same(x, y); });
+}
+
+inline bool same(const CommitResult& a, const CommitResult& b) {
+  return a.status == b.status && a.conflict_name == b.conflict_name &&
+         a.attributes == b.attributes;
+}
+
+inline bool same(const CommitReply& a, const CommitReply& b) {
+  return std::equal(a.files.begin(), a.files.end(), b.files.begin(), b.files.end(),
+                    [](const CommitResult& x, const CommitResult& y) { return same(x, y); });
 }
 
 inline bool same(const RecordHeader& a, const RecordHeader& b) {

@@ -81,7 +81,8 @@ TEST_CASE("types, booleans and reserved fields have only their values") {
     CAPTURE(type);
     CHECK(accepts(m) == (type <= 7));
   }
-  CHECK_FALSE(accepts(OpenRequest{1, {}, 1}));
+  CHECK(accepts(OpenRequest{1, {}, kOpenWrite}));
+  CHECK_FALSE(accepts(OpenRequest{1, {}, 2}));
   CHECK_FALSE(accepts(OpenRequest{0, {}, 0}));
   CHECK_FALSE(accepts(CloseRequest{0}));
   CHECK(accepts(GetattrRequest{0, {}}));

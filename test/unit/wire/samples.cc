@@ -201,6 +201,8 @@ void add_reading(std::vector<WireSample>& to) {
   using enum MessageType;
   to.push_back(frame_sample("open_request", request(kOpen), OpenRequest{5, sample_node(), 0},
                             decode_open_request));
+  to.push_back(frame_sample("open_write_request", request(kOpen),
+                            OpenRequest{5, sample_node(), kOpenWrite}, decode_open_request));
   to.push_back(
       frame_sample("close_request", request(kClose), CloseRequest{5}, decode_close_request));
   to.push_back(frame_sample("open_reply", reply(kOpen), sample_attributes(), decode_attributes));
@@ -246,6 +248,65 @@ void add_manifests(std::vector<WireSample>& to) {
   to.push_back(frame_sample("put_profile_request", request(kPutProfile),
                             sample_put_profile_request(), decode_put_profile_request));
   to.push_back(frame_sample("put_profile_reply", reply(kPutProfile), Nothing{}, decode_nothing));
+}
+
+void add_changes(std::vector<WireSample>& to) {
+  using enum MessageType;
+  to.push_back(
+      frame_sample("make_request", request(kMake), sample_make_request(), decode_make_request));
+  MakeRequest link = sample_make_request();
+  link.kind = MakeKind::kSymlink;
+  link.target = "../base/disk.img";
+  link.handle = 0;
+  link.exclusive = false;
+  to.push_back(frame_sample("make_symlink_request", request(kMake), link, decode_make_request));
+  to.push_back(frame_sample("make_reply", reply(kMake), MakeReply{true, sample_attributes()},
+                            decode_make_reply));
+  to.push_back(frame_sample("link_request", request(kLink),
+                            LinkRequest{78, sample_node(), {"vm", {}}, "again"},
+                            decode_link_request));
+  to.push_back(frame_sample("link_reply", reply(kLink), sample_attributes(), decode_attributes));
+  to.push_back(frame_sample("remove_request", request(kRemove),
+                            RemoveRequest{79, {"vm", {}}, "old", true}, decode_remove_request));
+  to.push_back(frame_sample("remove_reply", reply(kRemove), Nothing{}, decode_nothing));
+  to.push_back(frame_sample("rename_request", request(kRename), sample_rename_request(),
+                            decode_rename_request));
+  to.push_back(
+      frame_sample("rename_reply", reply(kRename), sample_attributes(), decode_attributes));
+  to.push_back(frame_sample("setattr_request", request(kSetattr), sample_setattr_request(),
+                            decode_setattr_request));
+  to.push_back(frame_sample("setattr_reply", reply(kSetattr), sample_change_reply(),
+                            decode_change_reply));
+  to.push_back(
+      frame_sample("copy_request", request(kCopy), sample_copy_request(), decode_copy_request));
+  to.push_back(
+      frame_sample("copy_reply", reply(kCopy), sample_change_reply(), decode_change_reply));
+  to.push_back(frame_sample("sync_request", request(kSync), SyncRequest{sample_node()},
+                            decode_sync_request));
+  to.push_back(frame_sample("sync_reply", reply(kSync), Nothing{}, decode_nothing));
+}
+
+void add_checkpoints(std::vector<WireSample>& to) {
+  using enum MessageType;
+  to.push_back(
+      frame_sample("stage_request", request(kStage), sample_stage_request(), decode_stage_request));
+  to.push_back(frame_sample("stage_reply", reply(kStage), Nothing{}, decode_nothing));
+  to.push_back(frame_sample("commit_request", request(kCommit), sample_commit_request(),
+                            decode_commit_request));
+  to.push_back(
+      frame_sample("commit_reply", reply(kCommit), sample_commit_reply(), decode_commit_reply));
+}
+
+void add_leases(std::vector<WireSample>& to) {
+  using enum MessageType;
+  to.push_back(frame_sample("lease_request", request(kLease),
+                            LeaseRequest{LeaseAction::kRenew, "vm/disk.img", "", 7, 4096},
+                            decode_lease_request));
+  to.push_back(frame_sample("lease_break_request", request(kLease),
+                            LeaseRequest{LeaseAction::kBreak, "", "vm", 7, 0},
+                            decode_lease_request));
+  to.push_back(
+      frame_sample("lease_reply", reply(kLease), sample_lease_reply(), decode_lease_reply));
 }
 
 }  // namespace
@@ -375,6 +436,63 @@ PutProfileRequest sample_put_profile_request() {
   return {sample_node(), "resume-2", {profile.begin(), profile.end()}};
 }
 
+MakeRequest sample_make_request() {
+  return {77, MakeKind::kFile, {"vm", {}}, "new.img", 0640, "", 12, true};
+}
+
+RenameRequest sample_rename_request() {
+  return {80, {"vm", {}}, "a.part", {"vm/done", {}}, "a", kRenameExchange};
+}
+
+SetattrRequest sample_setattr_request() {
+  return {81,  5,    sample_node(), kSetMode | kSetUid | kSetGid | kSetAtime | kSetMtime,
+          0600, 1000, 100,           {-1, 5},
+          {1700000001, 999999999}};
+}
+
+CopyRequest sample_copy_request() {
+  return {82, 5, 0x10000, 6, 0x20001, 0x300000};
+}
+
+ChangeReply sample_change_reply() {
+  return {sample_version(4096), sample_attributes(), 0x300000};
+}
+
+StageRequest sample_stage_request() {
+  static const Bytes kData = [] {
+    const auto plain = counting_bytes<5>(0x61);
+    Bytes data(plain.begin(), plain.end());
+    append(data, sample_zstd_frame());
+    return data;
+  }();
+  StageRequest m;
+  m.group = counting_bytes<16>(0xa0);
+  m.checkpoint = 9;
+  m.part = 3;
+  m.extents = {{0, StageKind::kData, 1001, 5, 5},
+               {0, StageKind::kZstd, 65536, kUnitSize, 11},
+               {1, StageKind::kZero, 3, 70000, 0},
+               {1, StageKind::kHole, 131072, std::uint64_t{1} << 40, 0},
+               {2, StageKind::kAllocate, 0, 1, 0}};
+  m.data = kData;
+  return m;
+}
+
+CommitRequest sample_commit_request() {
+  CommitRequest m;
+  m.group = counting_bytes<16>(0xa0);
+  m.checkpoint = 9;
+  m.parts = 4;
+  m.files = {{sample_node(), 0, sample_version(70000), 70000, 80000, {1700000002, 3}},
+             {{"", kImageId}, 5, sample_version(4096), 100, 0, {1700000003, 4}}};
+  return m;
+}
+
+CommitReply sample_commit_reply() {
+  return {{{0, "", sample_attributes()},
+           {static_cast<std::uint32_t>(ErrorCode::kStale), "disk.img.conflict-host-9", {}}}};
+}
+
 ByteView sample_zstd_frame() {
   // Magic; descriptor (single segment, 2-byte content size); content size less 256; block header
   // (last, run-length, kUnitSize); the byte.
@@ -390,6 +508,8 @@ std::vector<WireSample> wire_samples() {
   add_names(samples);
   add_reading(samples);
   add_manifests(samples);
+  add_changes(samples);
+  add_checkpoints(samples);
   return samples;
 }
 

@@ -2,10 +2,12 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "wire/lease_messages.h"
 #include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
 #include "wire/setup.h"
+#include "wire/write_messages.h"
 
 #include <functional>
 #include <string>
@@ -43,6 +45,15 @@ ManifestRequest sample_manifest_request();
 ManifestReply sample_manifest_reply();
 LeavesReply sample_leaves_reply();
 PutProfileRequest sample_put_profile_request();
+MakeRequest sample_make_request();
+RenameRequest sample_rename_request();
+SetattrRequest sample_setattr_request();
+CopyRequest sample_copy_request();
+ChangeReply sample_change_reply();
+StageRequest sample_stage_request();
+CommitRequest sample_commit_request();
+CommitReply sample_commit_reply();
+LeaseReply sample_lease_reply();
 
 /// A zstd frame of kUnitSize bytes 0xab, written by hand: one run-length block.
 ByteView sample_zstd_frame();

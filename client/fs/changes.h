@@ -1,0 +1,85 @@
+#pragma once
+
+#include "fs/files.h"
+#include "fs/inode_table.h"
+#include "fs/names.h"
+#include "remote/remote_session.h"
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+namespace slipway {
+
+class WriteBack;
+
+/// Who makes something, and what with.
+struct MakeSpec {
+  std::uint64_t parent = 0;
+  std::string name;
+  std::uint32_t mode = 0;
+  std::string target;  ///< of a symbolic link
+};
+
+/// A name within a directory node.
+struct NameRef {
+  std::uint64_t parent = 0;
+  std::string name;
+};
+
+/// What setattr() is to change besides the size.
+struct AttributeChange {
+  std::uint32_t mask = 0;  ///< SetattrMask
+  std::uint32_t mode = 0;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  Timestamp atime;
+  Timestamp mtime;
+};
+
+/// Changes of names and attributes: each is done by the server before it is answered, after
+/// everything that was written before it (docs/semantics.md, "Order"). Knows no libfuse. Any thread
+/// may call; completions come inside the call or on another thread. Nothing waits here. All that it
+/// refers to must outlive every completion.
+class Changes {
+ public:
+  Changes(RemoteSession& remote, InodeTable& table, Names& names, Files& files,
+          WriteBack* writeback);
+
+  using Slot = std::shared_ptr<CancelSlot>;
+
+  struct Created {
+    Entry entry;
+    Files::Opened opened;
+  };
+
+  void make_file(const MakeSpec& spec, bool exclusive, Done<Created> done, const Slot& slot);
+  void make_directory(const MakeSpec& spec, Done<Entry> done, const Slot& slot);
+  void make_symlink(const MakeSpec& spec, Done<Entry> done, const Slot& slot);
+  void link(std::uint64_t nodeid, const NameRef& to, Done<Entry> done, const Slot& slot);
+  void remove(const NameRef& what, bool is_directory, Done<Nothing> done, const Slot& slot);
+  /// `flags`: RenameFlags.
+  void rename(const NameRef& from, const NameRef& to, std::uint32_t flags, Done<Nothing> done,
+              const Slot& slot);
+  void setattr(std::uint64_t nodeid, const AttributeChange& change, Done<TimedAttributes> done,
+               const Slot& slot);
+  /// What happened to a directory or file is on the server's disk.
+  void sync(std::uint64_t nodeid, Done<Nothing> done, const Slot& slot);
+
+ private:
+  /// Runs `then` when everything written so far is on the server; an error goes to `done`.
+  template <class T>
+  void after_writes(const Done<T>& done, const Slot& slot,
+                    std::function<void(const Done<T>&)> then);
+  Result<NodeView> directory(const NameRef& of) const;
+  void make_node(MakeRequest request, const std::string& path, std::uint64_t parent,
+                 Done<Entry> done, const Slot& slot);
+
+  RemoteSession& remote_;
+  InodeTable& table_;
+  Names& names_;
+  Files& files_;
+  WriteBack* const writeback_;
+};
+
+}  // namespace slipway

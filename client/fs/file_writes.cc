@@ -1,0 +1,236 @@
+// Files' side of writing: what goes into the write log, and what comes of it.
+#include "fs/files.h"
+
+#include "base/log.h"
+#include "fs/opening.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <utility>
+
+namespace slipway {
+namespace {
+
+LogChange change_of(LogKind kind, std::uint64_t offset, std::uint64_t length) {
+  LogChange change;
+  change.kind = kind;
+  change.offset = offset;
+  change.length = length;
+  return change;
+}
+
+tl::unexpected<Error> not_writable() {
+  return fail(ErrorCode::kReadOnly, "the file is not open for writing");
+}
+
+}  // namespace
+
+void Files::adopt(std::uint64_t nodeid, const OpenedHandle& made, Done<Opened> done) {
+  auto node = parts_.table.find(nodeid);
+  if (!node) {
+    parts_.remote.close(made.handle);
+    return done(fail(node.error()));
+  }
+  OpenMode mode;
+  mode.write = true;
+  std::make_shared<Opening>(*this, std::move(*node), mode, std::move(done),
+                            std::make_shared<CancelSlot>())
+      ->start_with(made);
+}
+
+std::shared_ptr<WrittenFile> Files::unsent(const OpenFile& file) const {
+  if (parts_.writeback == nullptr)
+    return nullptr;
+  if (file.written() != nullptr)
+    return file.written()->is_clean() && file.written()->state() ? nullptr : file.written();
+  if (parts_.writeback->is_clean())
+    return nullptr;
+  auto found = parts_.writeback->find(file.image()->version.id);
+  return found == nullptr || found->is_clean() ? nullptr : found;
+}
+
+void Files::change(const std::shared_ptr<OpenFile>& file, const LogChange& change, ByteView data,
+                   bool sync, Done<Nothing> done) {
+  if (file->written() == nullptr)
+    return done(not_writable());
+  const FileId id = file->image()->version.id;
+  parts_.writeback->change(
+      file->written(), change, data,
+      [this, id, sync, done = std::move(done)](const Result<WriteBack::Taken>& taken) {
+        if (!taken)
+          return done(fail(taken.error()));
+        parts_.table.set_ours(id, taken->size, taken->mtime);
+        finish_change(sync, done);
+      });
+}
+
+/// What `write=through`, O_SYNC and `durability=` ask for.
+void Files::finish_change(bool sync, Done<Nothing> done) {
+  if (parts_.write_through || (sync && parts_.durable_remote)) {
+    parts_.writeback->flush([done = std::move(done)](Status flushed) {
+      done(flushed ? Result<Nothing>(Nothing{}) : fail(std::move(flushed).error()));
+    });
+    return;
+  }
+  if (sync) {
+    if (Status synced = parts_.writeback->sync(); !synced)
+      return done(fail(std::move(synced).error()));
+  }
+  done(Nothing{});
+}
+
+void Files::write(std::uint64_t id, std::uint64_t offset, ByteView data, bool sync,
+                  Done<Nothing> done) {
+  const auto file = find(id);
+  if (file == nullptr)
+    return done(fail(ErrorCode::kBadHandle, "the file is not open"));
+  if (!is_valid({offset, data.size()}))
+    return done(fail(ErrorCode::kFileTooBig, "beyond the largest file"));
+  if (data.empty())
+    return done(Nothing{});
+  change(file, change_of(LogKind::kWrite, offset, data.size()), data, sync, std::move(done));
+}
+
+void Files::truncate(std::uint64_t id, std::uint64_t size, Done<Nothing> done) {
+  const auto file = find(id);
+  if (file == nullptr)
+    return done(fail(ErrorCode::kBadHandle, "the file is not open"));
+  if (size > kFileSizeMax)
+    return done(fail(ErrorCode::kFileTooBig, "beyond the largest file"));
+  change(file, change_of(LogKind::kTruncate, size, 0), {}, false, std::move(done));
+}
+
+void Files::truncate_node(std::uint64_t nodeid, std::uint64_t size, Done<Nothing> done,
+                          const Slot& slot) {
+  OpenMode mode;
+  mode.write = true;
+  open(nodeid, mode,
+       [this, size, done = std::move(done)](const Result<Opened>& opened) {
+         if (!opened)
+           return done(fail(opened.error()));
+         truncate(opened->id, size, [this, id = opened->id, done](Result<Nothing> cut) {
+           release(id);
+           done(std::move(cut));
+         });
+       },
+       slot);
+}
+
+void Files::allocate(std::uint64_t id, int mode, const ByteRange& range, Done<Nothing> done) {
+  const auto file = find(id);
+  if (file == nullptr)
+    return done(fail(ErrorCode::kBadHandle, "the file is not open"));
+  if (file->written() == nullptr)
+    return done(not_writable());
+  if (!is_valid(range))
+    return done(fail(ErrorCode::kFileTooBig, "beyond the largest file"));
+  const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+  LogKind kind = LogKind::kAllocate;
+  switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+    case 0:
+      break;
+    case FALLOC_FL_ZERO_RANGE:
+      kind = LogKind::kZero;
+      break;
+    case FALLOC_FL_PUNCH_HOLE:
+      if (!keep_size)
+        return done(fail(ErrorCode::kNotSupported, "a hole keeps the size"));
+      kind = LogKind::kHole;
+      break;
+    default:
+      return done(fail(ErrorCode::kNotSupported, "fallocate mode {:#x}", mode));
+  }
+  const auto allocate_in = [this, file, kind, range, done] {
+    change(file, change_of(kind, range.offset, range.length), {}, false, done);
+  };
+  if (keep_size || range.end() <= file->written()->size())
+    return allocate_in();
+  change(file, change_of(LogKind::kTruncate, range.end(), 0), {}, false,
+         [allocate_in, done](Result<Nothing> grown) {
+           if (!grown)
+             return done(fail(std::move(grown).error()));
+           allocate_in();
+         });
+}
+
+void Files::sync(std::uint64_t id, Done<Nothing> done) {
+  const auto file = find(id);
+  if (file == nullptr)
+    return done(fail(ErrorCode::kBadHandle, "the file is not open"));
+  if (parts_.writeback == nullptr)
+    return done(Nothing{});
+  if (parts_.durable_remote && file->written() != nullptr) {
+    const auto node = parts_.table.find(file->nodeid());
+    return parts_.writeback->flush([this, node, done = std::move(done)](Status flushed) {
+      if (!flushed || !node)
+        return done(fail(!flushed ? flushed.error() : node.error()));
+      // A commit is on the disk; a name that was made before it may not be.
+      parts_.remote.sync({node->ref()}, [done](Result<Nothing> synced) {
+        const bool nameless = !synced && (synced.error().code == ErrorCode::kStale ||
+                                          synced.error().code == ErrorCode::kNotFound);
+        done(nameless ? Result<Nothing>(Nothing{}) : std::move(synced));
+      });
+    });
+  }
+  Status synced = parts_.writeback->sync();
+  done(synced ? Result<Nothing>(Nothing{}) : fail(std::move(synced).error()));
+}
+
+void Files::renew_images(const FileId& id, const VersionRecord& version) {
+  std::vector<std::shared_ptr<OpenFile>> files;  // let go outside the lock
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [number, file] : open_)
+      files.push_back(file);
+  }
+  for (const auto& file : files) {
+    const auto image = file->image();
+    if (image->version.id != id)
+      continue;
+    auto renewed = std::make_shared<Image>();
+    renewed->handle = image->handle;
+    renewed->version = version;
+    renewed->cached = image->cached;
+    renewed->revision = parts_.writeback->revision();
+    parts_.remote.expect_changes(image->handle);
+    file->set_image(std::move(renewed));
+  }
+}
+
+void Files::on_applied(const FileId& id, const Attributes& after, bool clean) {
+  renew_images(id, after.version);
+  if (!clean)
+    return;
+  parts_.table.end_ours(id, after, SteadyClock::instance().now());
+  // A write that came meanwhile has said so before, or says so afterwards.
+  if (const auto file = parts_.writeback->find(id)) {
+    const auto own = file->unsent_state();
+    if (own.newer)
+      parts_.table.set_ours(id, own.size, own.mtime);
+  }
+}
+
+void Files::on_refused(const FileId& id, const Error& why) {
+  log_warning("a file's writes are refused: {}", why.message);
+  parts_.table.supersede_file(id);
+}
+
+void Files::own_change(std::uint64_t nodeid, const ChangeReply& change) {
+  const VersionRecord& before = change.before;
+  const VersionRecord& after = change.after.version;
+  const auto known = parts_.table.version(nodeid);
+  parts_.table.own_change(nodeid, change.after, SteadyClock::instance().now());
+  if (!known || same_content(before, after))
+    return;
+  if (parts_.writeback != nullptr)
+    parts_.writeback->rebased(before, after);
+  const auto cached = parts_.cache.find_file(parts_.export_key, after.id);
+  if (cached != nullptr && same_content(cached->version(), before)) {
+    if (Status moved = cached->rebase(after, after.size, {}); !moved)
+      log_warning("the cache could not follow a change: {}", moved.error().message);
+    parts_.confirmer.forget(*cached);
+  }
+  renew_images(after.id, after);
+}
+
+}  // namespace slipway

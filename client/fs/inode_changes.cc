@@ -1,0 +1,148 @@
+// The table's side of what this mount changes itself.
+#include "fs/inode_table.h"
+
+#include <utility>
+
+namespace slipway {
+namespace {
+
+bool is_at_or_below(const std::string& path, const std::string& top) noexcept {
+  return path == top ||
+         (path.size() > top.size() && path.starts_with(top) && path[top.size()] == '/');
+}
+
+bool is_path_bound(const Attributes& attributes) noexcept {
+  return attributes.type == FileType::kDirectory || attributes.type == FileType::kSymlink;
+}
+
+/// No path of an export: a component can't be "//".
+constexpr const char* kAside = "//";
+
+}  // namespace
+
+InodeTable::Node* InodeTable::find_file(const FileId& id) {
+  const auto found = by_file_.find(id);
+  return found == by_file_.end() ? nullptr : &nodes_.at(found->second);
+}
+
+void InodeTable::set_ours(const FileId& id, std::uint64_t size, const Timestamp& mtime) {
+  const std::lock_guard lock(mutex_);
+  Node* const node = find_file(id);
+  if (node == nullptr)
+    return;
+  node->ours = true;
+  node->attributes.version.size = size;
+  node->attributes.version.mtime = mtime;
+}
+
+void InodeTable::end_ours(const FileId& id, const Attributes& applied, TimePoint now) {
+  const std::lock_guard lock(mutex_);
+  Node* const node = find_file(id);
+  if (node == nullptr)
+    return;
+  node->ours = false;
+  node->attributes = applied;
+  node->fetched = now;
+}
+
+void InodeTable::own_change(std::uint64_t nodeid, const Attributes& after, TimePoint now) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(nodeid);
+  if (found == nodes_.end())
+    return;
+  Node& node = found->second;
+  if (node.superseded || node.attributes.type != after.type ||
+      !same_file(node.attributes.version, after.version))
+    return;
+  const VersionRecord mine = node.attributes.version;
+  node.attributes = after;
+  node.fetched = now;
+  if (node.ours) {
+    node.attributes.version.size = mine.size;
+    node.attributes.version.mtime = mine.mtime;
+  }
+}
+
+void InodeTable::move_locked(const std::string& from, const std::string& to) {
+  std::vector<std::uint64_t> moved;
+  for (const auto& [nodeid, node] : nodes_) {
+    if (nodeid != kRootNodeId && is_at_or_below(node.path, from))
+      moved.push_back(nodeid);
+  }
+  for (const std::uint64_t nodeid : moved) {
+    Node& node = nodes_.at(nodeid);
+    const bool keyed = is_path_bound(node.attributes) && !node.replaced;
+    if (keyed)
+      by_path_.erase(node.path);
+    node.path = to + node.path.substr(from.size());
+  }
+  for (const std::uint64_t nodeid : moved) {
+    const Node& node = nodes_.at(nodeid);
+    if (is_path_bound(node.attributes) && !node.replaced)
+      by_path_[node.path] = nodeid;
+  }
+}
+
+void InodeTable::remove(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_path_.find(path);
+  if (found != by_path_.end() && found->second != kRootNodeId)
+    return drop_key(found->second, nodes_.at(found->second));
+  // A file is found by its id: names are rarely removed, so they are searched.
+  for (auto& [nodeid, node] : nodes_) {
+    if (node.path == path && !is_path_bound(node.attributes) && node.attributes.nlink > 0)
+      --node.attributes.nlink;
+  }
+}
+
+void InodeTable::move(const std::string& from, const std::string& to) {
+  remove(to);
+  const std::lock_guard lock(mutex_);
+  move_locked(from, to);
+}
+
+void InodeTable::exchange(const std::string& a, const std::string& b) {
+  const std::lock_guard lock(mutex_);
+  move_locked(a, kAside);
+  move_locked(b, a);
+  move_locked(kAside, b);
+}
+
+void InodeTable::expire(std::uint64_t nodeid) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = nodes_.find(nodeid); found != nodes_.end())
+    found->second.fetched = TimePoint{};
+}
+
+std::vector<std::uint64_t> InodeTable::expire_below(const std::string& path) {
+  std::vector<std::uint64_t> found;
+  const std::lock_guard lock(mutex_);
+  for (auto& [nodeid, node] : nodes_) {
+    if (!path.empty() && !is_at_or_below(node.path, path))
+      continue;
+    node.fetched = TimePoint{};
+    node.pages_doubtful = true;
+    found.push_back(nodeid);
+  }
+  return found;
+}
+
+void InodeTable::supersede_file(const FileId& id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_file_.find(id);
+  if (found == by_file_.end())
+    return;
+  const std::uint64_t nodeid = found->second;
+  Node& node = nodes_.at(nodeid);
+  node.ours = false;
+  node.superseded = true;
+  drop_key(nodeid, node);
+}
+
+bool InodeTable::is_ours(std::uint64_t nodeid) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(nodeid);
+  return found != nodes_.end() && found->second.ours;
+}
+
+}  // namespace slipway

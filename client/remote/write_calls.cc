@@ -1,0 +1,195 @@
+// Calls of the feature "writes".
+#include "remote/remote_session_impl.h"
+
+#include <utility>
+
+namespace slipway {
+
+namespace {
+
+Result<Nothing> decode_nothing(ByteView body) {
+  if (!body.empty())
+    return fail(ErrorCode::kProtocol, "an answer that should be empty is not");
+  return Nothing{};
+}
+
+Status check_attributes(const Attributes& attributes) {
+  if (!is_plausible(attributes))
+    return fail(ErrorCode::kProtocol, "impossible attributes");
+  return {};
+}
+
+Result<MakeReply> decode_made(ByteView body) {
+  SLIPWAY_TRY_ASSIGN(MakeReply reply, decode_make_reply(body));
+  SLIPWAY_TRY(check_attributes(reply.attributes));
+  return reply;
+}
+
+Result<ChangeReply> decode_changed(ByteView body) {
+  SLIPWAY_TRY_ASSIGN(ChangeReply reply, decode_change_reply(body));
+  SLIPWAY_TRY(check_attributes(reply.after));
+  return reply;
+}
+
+Result<CommitReply> decode_committed(ByteView body, std::size_t files) {
+  SLIPWAY_TRY_ASSIGN(CommitReply reply, decode_commit_reply(body));
+  if (reply.files.size() != files)
+    return fail(ErrorCode::kProtocol, "a commit of {} files answers for {}", files,
+                reply.files.size());
+  for (const CommitResult& file : reply.files) {
+    if (file.status == 0)
+      SLIPWAY_TRY(check_attributes(file.attributes));
+    if (!file.conflict_name.empty() && !is_valid_name(file.conflict_name))
+      return fail(ErrorCode::kProtocol, "a commit answers with an impossible name");
+  }
+  return reply;
+}
+
+template <class Reply>
+std::unique_ptr<Answer> answer_of(typename ValueAnswer<Reply>::Decode decode, Done<Reply> done) {
+  return std::make_unique<ValueAnswer<Reply>>(std::move(decode), std::move(done));
+}
+
+}  // namespace
+
+bool RemoteSessionImpl::can_write() const {
+  return (server().features & kFeatureWrites) != 0 && !server().read_only;
+}
+
+template <class Message>
+CallId RemoteSessionImpl::change(MessageType type, const Message& message, bool numbered,
+                                 std::vector<std::uint64_t> handles,
+                                 std::unique_ptr<Answer> answer, OpenAnswer* open) {
+  auto call = std::make_shared<Call>();
+  const CallId id = engine_.new_cookie();
+  const CallEngine::Number number = numbered ? engine_.new_number() : CallEngine::Number{};
+  call->cookie = id;
+  call->type = type;
+  call->number = number.number;
+  call->frame = make_request(type, id, Priority::kDemand, message, number);
+  call->deadline = options_.soft ? deadline() : TimePoint::max();
+  call->handles = std::move(handles);
+  call->answer = std::move(answer);
+  call->open = open;
+  engine_.submit(std::move(call));
+  return id;
+}
+
+CallId RemoteSessionImpl::open_for_writing(const NodeRef& node, Done<OpenedHandle> done) {
+  if (!can_write())
+    return refuse_write(done);
+  return open(node, /*writable=*/true, std::move(done));
+}
+
+CallId RemoteSessionImpl::make_file(MakeRequest request, Done<OpenedHandle> done) {
+  if (!can_write())
+    return refuse_write(done);
+  request.operation = next_operation_++;
+  request.kind = MakeKind::kFile;
+  request.handle = engine_.new_handle();
+  NodeRef made;
+  made.path = request.directory.path.empty() ? request.name
+                                             : request.directory.path + "/" + request.name;
+  const auto decode = [handle = request.handle](ByteView body) -> Result<OpenedHandle> {
+    SLIPWAY_TRY_ASSIGN(const MakeReply reply, decode_made(body));
+    return OpenedHandle{handle, reply.attributes, reply.made};
+  };
+  auto answer =
+      std::make_unique<OpenAnswer>(request.handle, std::move(made), decode, std::move(done));
+  OpenAnswer* const opened = answer.get();
+  return change(MessageType::kMake, request, true, {}, std::move(answer), opened);
+}
+
+CallId RemoteSessionImpl::make(MakeRequest request, Done<MakeReply> done) {
+  if (!can_write())
+    return refuse_write(done);
+  request.operation = next_operation_++;
+  return change(MessageType::kMake, request, true, {},
+                answer_of<MakeReply>(decode_made, std::move(done)));
+}
+
+CallId RemoteSessionImpl::link(LinkRequest request, Done<Attributes> done) {
+  if (!can_write())
+    return refuse_write(done);
+  request.operation = next_operation_++;
+  return change(MessageType::kLink, request, true, {},
+                answer_of<Attributes>(decode_plausible_attributes, std::move(done)));
+}
+
+CallId RemoteSessionImpl::remove(RemoveRequest request, Done<Nothing> done) {
+  if (!can_write())
+    return refuse_write(done);
+  request.operation = next_operation_++;
+  return change(MessageType::kRemove, request, true, {},
+                answer_of<Nothing>(decode_nothing, std::move(done)));
+}
+
+CallId RemoteSessionImpl::rename(RenameRequest request, Done<Attributes> done) {
+  if (!can_write())
+    return refuse_write(done);
+  request.operation = next_operation_++;
+  return change(MessageType::kRename, request, true, {},
+                answer_of<Attributes>(decode_plausible_attributes, std::move(done)));
+}
+
+CallId RemoteSessionImpl::setattr(SetattrRequest request, Done<ChangeReply> done) {
+  if (!can_write())
+    return refuse_write(done);
+  request.operation = next_operation_++;
+  std::vector<std::uint64_t> handles;
+  if (request.handle != 0)
+    handles.push_back(request.handle);
+  return change(MessageType::kSetattr, request, true, std::move(handles),
+                answer_of<ChangeReply>(decode_changed, std::move(done)));
+}
+
+CallId RemoteSessionImpl::copy(CopyRequest request, Done<ChangeReply> done) {
+  if (!can_write())
+    return refuse_write(done);
+  request.operation = next_operation_++;
+  return change(MessageType::kCopy, request, true, {request.from, request.to},
+                answer_of<ChangeReply>(decode_changed, std::move(done)));
+}
+
+CallId RemoteSessionImpl::sync(SyncRequest request, Done<Nothing> done) {
+  if (!can_write())
+    return refuse_write(done);
+  return change(MessageType::kSync, request, false, {},
+                answer_of<Nothing>(decode_nothing, std::move(done)));
+}
+
+/// Behind demand, on the connections that prefetch uses.
+CallId RemoteSessionImpl::stage(const StageRequest& request, Done<Nothing> done) {
+  if (!can_write())
+    return refuse_write(done);
+  auto call = std::make_shared<Call>();
+  const CallId id = engine_.new_cookie();
+  call->cookie = id;
+  call->type = MessageType::kStage;
+  call->priority = Priority::kPrefetch;
+  call->bytes = request.data.size();
+  call->answer = answer_of<Nothing>(decode_nothing, std::move(done));
+  call->frame = make_request(MessageType::kStage, id, Priority::kPrefetch, request);
+  engine_.submit(std::move(call));
+  return id;
+}
+
+CallId RemoteSessionImpl::commit(const CommitRequest& request, Done<CommitReply> done) {
+  if (!can_write())
+    return refuse_write(done);
+  const auto decode = [files = request.files.size()](ByteView body) {
+    return decode_committed(body, files);
+  };
+  return change(MessageType::kCommit, request, false, {},
+                answer_of<CommitReply>(decode, std::move(done)));
+}
+
+void RemoteSessionImpl::expect_changes(std::uint64_t handle) {
+  engine_.expect_changes(handle);
+}
+
+void RemoteSessionImpl::moved(const std::string& from, const std::string& to) {
+  engine_.moved(from, to);
+}
+
+}  // namespace slipway

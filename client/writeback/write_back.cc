@@ -1,0 +1,388 @@
+#include "writeback/write_back.h"
+
+#include "base/log.h"
+#include "writeback/checkpoint_sender.h"
+#include "writeback/log_replay.h"
+
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+#include <utility>
+
+namespace slipway {
+namespace {
+
+Timestamp wall_clock() noexcept {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return {now.tv_sec, static_cast<std::uint32_t>(now.tv_nsec)};
+}
+
+/// Ascends over mounts and lost logs, as long as the clock does: a server never runs a number twice.
+std::uint64_t first_checkpoint() {
+  const Timestamp now = wall_clock();
+  return static_cast<std::uint64_t>(now.seconds) * 1'000'000'000U + now.nanoseconds;
+}
+
+}  // namespace
+
+WriteBack::WriteBack(const WriteBackOptions& options, RemoteSession& remote, BlockCache& cache,
+                     CachedSource& source)
+    : options_(options), remote_(remote), cache_(cache), source_(source) {}
+
+Result<std::unique_ptr<WriteBack>> WriteBack::open(const WriteBackOptions& options,
+                                                   RemoteSession& remote, BlockCache& cache,
+                                                   CachedSource& source) {
+  std::unique_ptr<WriteBack> opened(new WriteBack(options, remote, cache, source));
+  SLIPWAY_TRY(opened->recover());
+  opened->thread_ = std::thread([raw = opened.get()] { raw->run(); });
+  return opened;
+}
+
+bool WriteBack::has_log(const std::string& cache_directory) {
+  std::error_code error;
+  const bool empty = std::filesystem::is_empty(cache_directory + "/log", error);
+  return !error && !empty;
+}
+
+WriteBack::~WriteBack() {
+  stop();
+}
+
+Status WriteBack::recover() {
+  LogReplay replay;
+  LogOptions log;
+  log.directory = options_.cache_directory + "/log";
+  log.size_max = options_.log_size;
+  // A log of a few segments at least, so that room comes back in parts.
+  log.segment_size = std::clamp(options_.log_size / 8 / 4096 * 4096,
+                                kLogSegmentSizeMin, log.segment_size);
+  SLIPWAY_TRY_ASSIGN(log_, WriteLog::open(std::move(log), replay));
+  LogReplay::Found found = replay.take(options_.export_key);
+  if (found.owner_mismatches != 0)
+    return fail(ErrorCode::kBusy,
+                "the cache '{}' holds unsent writes to another export: mount that one, or "
+                "run `slipway recover`",
+                options_.cache_directory);
+  checkpoint_ = std::max(found.checkpoint, first_checkpoint());
+  for (const auto& file : found.files) {
+    if (file->frozen_)
+      checkpoint_ = found.checkpoint;
+    by_number_.emplace(file->number(), file);
+    by_id_[file->named_.id] = file;
+    recovered_bytes_ += file->unsent_bytes();
+  }
+  oldest_ = SteadyClock::instance().now() - options_.age;
+  count_unsent();
+  if (log_->recovery().damaged)
+    log_error("the write log of '{}' was damaged: writes that were promised are lost; what lies "
+              "behind the damage was set aside there",
+              options_.cache_directory);
+  if (recovered_bytes_ != 0 || !found.files.empty())
+    log_info("{} of unsent writes to {} files were found and are sent now",
+             format_size(recovered_bytes_), found.files.size());
+  return {};
+}
+
+void WriteBack::set_listener(WriteBackListener* listener) {
+  listener_.store(listener);
+}
+
+std::shared_ptr<WrittenFile> WriteBack::find(const FileId& id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<WrittenFile> WriteBack::declare(const std::string& path,
+                                                const VersionRecord& base) {
+  const LogFile what{options_.export_key, base.id, path, base};
+  const std::lock_guard lock(mutex_);
+  if (const auto found = by_id_.find(base.id); found != by_id_.end()) {
+    WrittenFile& file = *found->second;
+    const std::lock_guard locked(file.mutex_);
+    if (file.is_clean_locked() && !file.refused_ && same_file(file.named_.base, base)) {
+      file.named_.base = base;
+      file.named_.path = path;
+      file.mtime_ = base.mtime;
+      file.active_.reset(base.size);
+      log_->redeclare(file.number_, what);
+      return found->second;
+    }
+    if (!file.refused_ && same_file(file.named_.base, base))
+      return found->second;
+  }
+  const std::uint64_t number = log_->declare(what);
+  auto file =
+      std::make_shared<WrittenFile>(number, WrittenFile::Named{base.id, path, base});
+  by_number_.emplace(number, file);
+  by_id_[base.id] = file;
+  return file;
+}
+
+Result<WriteBack::Taken> WriteBack::take(const std::shared_ptr<WrittenFile>& file,
+                                         LogChange change, ByteView data) {
+  change.mtime = wall_clock();
+  const std::shared_lock gate(gate_);
+  SLIPWAY_TRY_ASSIGN(const WrittenFile::Changed changed, file->change(*log_, change, data));
+  written_bytes_ += data.size();
+  const std::uint64_t unsent =
+      unsent_bytes_ += static_cast<std::uint64_t>(changed.unsent_more);  // modulo 2^64
+  const bool first = changed.was_clean && unsent_files_++ == 0;
+  const bool full =
+      unsent >= options_.amount &&
+      unsent - static_cast<std::uint64_t>(changed.unsent_more) < options_.amount;
+  if (first || full) {
+    const std::lock_guard lock(mutex_);
+    if (first)
+      oldest_ = SteadyClock::instance().now();
+    wake_.notify_all();
+  }
+  return Taken{changed.size, change.mtime};
+}
+
+void WriteBack::change(const std::shared_ptr<WrittenFile>& file, const LogChange& change,
+                       ByteView data, Done<Taken> done) {
+  {
+    std::unique_lock lock(mutex_);
+    if (!deferred_.empty()) {
+      lock.unlock();
+      return defer({file, change, Bytes(data.begin(), data.end()), std::move(done),
+                    SteadyClock::instance().now()});
+    }
+  }
+  Result<Taken> taken = take(file, change, data);
+  if (!taken && taken.error().code == ErrorCode::kNoSpace)
+    return defer({file, change, Bytes(data.begin(), data.end()), std::move(done),
+                  SteadyClock::instance().now()});
+  done(std::move(taken));
+}
+
+/// The log is full: who writes is slowed to what the link takes away.
+void WriteBack::defer(Deferred deferred) {
+  bool ended = false;
+  {
+    const std::lock_guard lock(mutex_);
+    ended = stopping_;
+    if (!ended)
+      deferred_.push_back(std::move(deferred));
+    kicked_ = true;
+    wake_.notify_all();
+  }
+  if (ended)
+    deferred.done(fail(ErrorCode::kDisconnected, "the mount has ended"));
+}
+
+void WriteBack::retry_deferred() {
+  for (;;) {
+    Deferred next;
+    {
+      const std::lock_guard lock(mutex_);
+      if (deferred_.empty())
+        return;
+      next = std::move(deferred_.front());
+      deferred_.pop_front();
+    }
+    Result<Taken> taken = take(next.file, next.change, next.data);
+    const bool full = !taken && taken.error().code == ErrorCode::kNoSpace;
+    if (full && SteadyClock::instance().now() - next.since < options_.full_wait) {
+      const std::lock_guard lock(mutex_);
+      deferred_.push_front(std::move(next));
+      return;
+    }
+    next.done(std::move(taken));
+  }
+}
+
+void WriteBack::flush(std::function<void(Status)> done) {
+  bool ended = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const bool all_sent = is_clean() && !sending_ && deferred_.empty();
+    ended = stopping_ && !all_sent;
+    if (!all_sent && !stopping_) {
+      waiters_.push_back({round_ + 1, std::move(done), {}});
+      wake_.notify_all();
+      return;
+    }
+  }
+  if (ended)
+    done(fail(ErrorCode::kDisconnected, "the mount has ended"));
+  else
+    done({});
+}
+
+WriteBack::Hold WriteBack::make_hold_locked() {
+  ++holds_;
+  return {this, [this](const void*) { end_hold(); }};
+}
+
+void WriteBack::end_hold() {
+  const std::lock_guard lock(mutex_);
+  --holds_;
+  wake_.notify_all();
+}
+
+void WriteBack::flush_and_hold(std::function<void(Result<Hold>)> done) {
+  Result<Hold> hold = fail(ErrorCode::kDisconnected, "the mount has ended");
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stopping_) {
+      if (!is_clean() || sending_ || !deferred_.empty()) {
+        waiters_.push_back({round_ + 1, {}, std::move(done)});
+        wake_.notify_all();
+        return;
+      }
+      hold = make_hold_locked();
+    }
+  }
+  done(std::move(hold));
+}
+
+void WriteBack::rebased(const VersionRecord& before, const VersionRecord& after) {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_id_.find(after.id);
+  if (found == by_id_.end())
+    return;
+  WrittenFile& file = *found->second;
+  const std::lock_guard locked(file.mutex_);
+  if (!same_content(file.named_.base, before))
+    return;
+  file.named_.base = after;
+  if (file.is_clean_locked())
+    file.mtime_ = after.mtime;
+  log_->redeclare(file.number_,
+                  {options_.export_key, after.id, file.named_.path, file.named_.base});
+}
+
+void WriteBack::kick() {
+  const std::lock_guard lock(mutex_);
+  kicked_ = true;
+  wake_.notify_all();
+}
+
+void WriteBack::moved(const std::string& from, const std::string& to, bool exchanged) {
+  const auto is_below = [](const std::string& path, const std::string& top) {
+    return path == top || (path.size() > top.size() && path.starts_with(top) &&
+                           path[top.size()] == '/');
+  };
+  const std::lock_guard lock(mutex_);
+  for (const auto& [number, file] : by_number_) {
+    const std::lock_guard locked(file->mutex_);
+    std::string& path = file->named_.path;
+    if (is_below(path, from))
+      path = to + path.substr(from.size());
+    else if (exchanged && is_below(path, to))
+      path = from + path.substr(to.size());
+    else if (path == to)
+      path.clear();  // replaced by what moved
+    else
+      continue;
+    log_->redeclare(number, {options_.export_key, file->named_.id, path, file->named_.base});
+    if (!file->is_clean_locked())
+      log_->append_rename(number, path).map_error([&](const Error& error) {
+        log_warning("the write log does not know a new name: {}", error.message);
+      });
+  }
+}
+
+void WriteBack::removed(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [number, file] : by_number_) {
+    const std::lock_guard locked(file->mutex_);
+    if (file->named_.path == path)
+      file->named_.path.clear();
+  }
+}
+
+void WriteBack::when_settled(const std::shared_ptr<WrittenFile>& file,
+                             std::function<void()> done) {
+  {
+    const std::lock_guard lock(mutex_);
+    bool frozen = false;
+    {
+      const std::lock_guard locked(file->mutex_);
+      frozen = file->frozen_ != nullptr;
+    }
+    if (frozen && !stopping_) {
+      settling_.push_back(std::move(done));
+      return;
+    }
+  }
+  done();
+}
+
+bool WriteBack::drain(const std::function<bool()>& give_up) {
+  while (!is_clean() && !give_up()) {
+    std::unique_lock lock(mutex_);
+    if (stopping_)
+      break;
+    kicked_ = true;
+    wake_.notify_all();
+    wake_.wait_for(lock, std::chrono::milliseconds(20));
+  }
+  return is_clean();
+}
+
+WriteBackStats WriteBack::stats() const {
+  WriteBackStats stats;
+  stats.unsent_bytes = unsent_bytes_.load();
+  stats.unsent_files = unsent_files_.load();
+  stats.written_bytes = written_bytes_.load();
+  stats.sent_bytes = sent_bytes_.load();
+  stats.wire_bytes = wire_bytes_.load();
+  stats.checkpoints = checkpoints_.load();
+  const LogStats log = log_->stats();
+  stats.log_bytes = log.bytes;
+  stats.log_limit = log.size_max;
+  stats.sync_failed = log.sync_failed;
+  stats.damaged = log_->recovery().damaged;
+  stats.recovered_bytes = recovered_bytes_;
+  const std::lock_guard lock(mutex_);
+  stats.waiting_writes = deferred_.size();
+  stats.waiting_for = waiting_for_;
+  stats.conflicts = conflicts_;
+  return stats;
+}
+
+void WriteBack::count_unsent() {
+  std::uint64_t files = 0;
+  std::uint64_t bytes = 0;
+  for (const auto& [number, file] : by_number_) {
+    files += file->is_clean() ? 0U : 1U;
+    bytes += file->unsent_bytes();
+  }
+  unsent_files_.store(files);
+  unsent_bytes_.store(bytes);
+}
+
+void WriteBack::stop() {
+  std::vector<Waiter> waiters;
+  std::deque<Deferred> deferred;
+  std::vector<std::function<void()>> settling;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    waiters.swap(waiters_);
+    deferred.swap(deferred_);
+    settling.swap(settling_);
+    wake_.notify_all();
+    if (sender_ != nullptr)
+      sender_->stop();
+  }
+  if (thread_.joinable())
+    thread_.join();
+  for (const Waiter& waiter : waiters) {
+    const Error ended{ErrorCode::kDisconnected, "the mount has ended"};
+    if (waiter.done)
+      waiter.done(fail(ended));
+    else
+      waiter.held(fail(ended));
+  }
+  for (const Deferred& write : deferred)
+    write.done(fail(ErrorCode::kDisconnected, "the mount has ended"));
+  for (const auto& done : settling)
+    done();
+}
+
+}  // namespace slipway

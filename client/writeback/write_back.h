@@ -1,0 +1,234 @@
+#pragma once
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "cache/block_cache.h"
+#include "remote/remote_session.h"
+#include "source/cached_source.h"
+#include "writeback/written_file.h"
+#include "writelog/write_log.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+namespace slipway {
+
+class CheckpointSender;
+
+struct WriteBackOptions {
+  std::string cache_directory;  ///< the log is its `log/`
+  ExportKey export_key{};
+  Duration age = std::chrono::seconds(5);           ///< the oldest unsent write is sent then
+  std::uint64_t amount = std::uint64_t{64} << 20;   ///< bytes unsent that are sent at once
+  std::uint64_t log_size = std::uint64_t{4} << 30;  ///< bytes of unsent writes, at most
+  bool compress = true;
+  /// A write that finds the log full waits this long for room before it fails with kNoSpace.
+  Duration full_wait = std::chrono::seconds(60);
+};
+
+struct WriteBackStats {
+  std::uint64_t unsent_bytes = 0;
+  std::uint64_t unsent_files = 0;
+  std::uint64_t written_bytes = 0;   ///< taken since the mount
+  std::uint64_t sent_bytes = 0;      ///< of content, acknowledged since the mount
+  std::uint64_t wire_bytes = 0;      ///< staged since the mount, compressed
+  std::uint64_t checkpoints = 0;     ///< acknowledged since the mount
+  std::uint64_t waiting_writes = 0;  ///< for room in the log
+  std::uint64_t log_bytes = 0;
+  std::uint64_t log_limit = 0;
+  std::uint64_t recovered_bytes = 0;  ///< found unsent at this mount
+  bool sync_failed = false;
+  bool damaged = false;        ///< the log was, at this mount
+  std::string waiting_for;     ///< why nothing is sent now; "": it is, or need not be
+  std::vector<std::string> conflicts;  ///< one line each, since the mount
+};
+
+/// Learns what became of writes. Called on WriteBack's thread, without locks.
+class WriteBackListener {
+ public:
+  virtual ~WriteBackListener() = default;
+
+  /// The server applied what was sent of a file: `after` is what it has now. The cache is there
+  /// already. `clean`: nothing newer is unsent.
+  virtual void on_applied(const FileId& id, const Attributes& after, bool clean) = 0;
+
+  /// It refused for good; who has the file open sees no more of it.
+  virtual void on_refused(const FileId& id, const Error& why) = 0;
+};
+
+/// Takes writes into the write log and brings them to the server in checkpoints, one at a time, in
+/// the order in which they were made: the whole mount is one group. What an earlier process left in
+/// the log is read as if it had just been written, and sent. Never loses what it took: it goes when
+/// the server has acknowledged it, or into a conflict copy, or into `refused/` of the cache's
+/// directory.
+///
+/// Any thread. `remote`, `cache` and `source` must outlive it. Owns the log and one thread.
+/// Order of locks: gate_, mutex_, a file's; the log's own are leaves.
+class WriteBack {
+ public:
+  /// kBusy: the log holds writes to another export.
+  static Result<std::unique_ptr<WriteBack>> open(const WriteBackOptions& options,
+                                                 RemoteSession& remote, BlockCache& cache,
+                                                 CachedSource& source);
+  /// Whether a log was left in a cache's directory: perhaps with something unsent.
+  static bool has_log(const std::string& cache_directory);
+
+  ~WriteBack();
+  WriteBack(const WriteBack&) = delete;
+  WriteBack& operator=(const WriteBack&) = delete;
+
+  /// Before the first write; null again before the listener goes.
+  void set_listener(WriteBackListener* listener);
+
+  /// The file's unsent writes; null when it has none and nobody has it open for writing.
+  std::shared_ptr<WrittenFile> find(const FileId& id) const;
+
+  /// For who opens it for writing or cuts it: `base` is what the server has.
+  std::shared_ptr<WrittenFile> declare(const std::string& path, const VersionRecord& base);
+
+  struct Taken {
+    std::uint64_t size = 0;  ///< the file's
+    Timestamp mtime;
+  };
+
+  /// A write, truncation, zeroing or allocation (LogChange without file and mtime). Completes inside
+  /// the call unless the log is full.
+  void change(const std::shared_ptr<WrittenFile>& file, const LogChange& change, ByteView data,
+              Done<Taken> done);
+
+  /// What was taken so far survives a power cut of this machine. Blocks on the disk.
+  Status sync() { return log_->sync(); }
+
+  /// `done` comes when the server has everything that was taken before the call; inside the call
+  /// when it has. Never an error of the link, for which it waits.
+  void flush(std::function<void(Status)> done);
+
+  /// Starts sending what is there, now.
+  void kick();
+
+  /// Nothing unsent.
+  bool is_clean() const { return unsent_files_.load() == 0; }
+
+  /// While a hold lives no commit is on its way, so that a change can't cross one.
+  using Hold = std::shared_ptr<const void>;
+
+  /// flush(), and then holds what comes later back. Holds are short: a change at the server.
+  void flush_and_hold(std::function<void(Result<Hold>)> done);
+
+  /// A change of ours, made under a hold, moved a file's version without its content.
+  void rebased(const VersionRecord& before, const VersionRecord& after);
+
+  /// A name changed on the server.
+  void moved(const std::string& from, const std::string& to, bool exchanged);
+  void removed(const std::string& path);
+
+  /// `done` comes when no commit of the file is under way.
+  void when_settled(const std::shared_ptr<WrittenFile>& file, std::function<void()> done);
+
+  /// Sends until nothing is left, `give_up` says so (asked now and then), or the log can't go on.
+  /// True when all is sent.
+  bool drain(const std::function<bool()>& give_up);
+
+  /// Grows before the cache follows a checkpoint: Image::revision of who opens a file now.
+  std::uint32_t revision() const { return static_cast<std::uint32_t>(checkpoints_.load()); }
+
+  WriteBackStats stats() const;
+
+  /// No more sending; what is unsent stays in the log. Completes what waits with kDisconnected.
+  void stop();
+
+ private:
+  struct Waiter {
+    std::uint64_t target = 0;  ///< round that must be over
+    std::function<void(Status)> done;
+    std::function<void(Result<Hold>)> held;  ///< instead of `done`
+  };
+
+  struct Deferred {
+    std::shared_ptr<WrittenFile> file;
+    LogChange change;
+    Bytes data;
+    Done<Taken> done;
+    TimePoint since;
+  };
+
+  using Files = std::vector<std::shared_ptr<WrittenFile>>;
+
+  WriteBack(const WriteBackOptions& options, RemoteSession& remote, BlockCache& cache,
+            CachedSource& source);
+  Status recover();
+
+  Result<Taken> take(const std::shared_ptr<WrittenFile>& file, LogChange change, ByteView data);
+  void defer(Deferred deferred);
+  void retry_deferred();
+  Hold make_hold_locked();
+  void end_hold();
+
+  // The sending thread.
+  void run() noexcept;
+  bool wait_for_work();
+  Files close_checkpoint();
+  Status send_checkpoint(const Files& files);
+  void acknowledge(const Files& files, const CommitReply& reply);
+  void apply_to_cache(const WrittenFile& file, const VersionRecord& base,
+                      const ContentLayer& layer, const VersionRecord& after);
+  void redirect(const std::shared_ptr<WrittenFile>& file, const CommitResult& result);
+  void give_up(const std::shared_ptr<WrittenFile>& file, const CommitResult& result);
+  Result<std::string> keep_refused(const std::string& path, const ContentLayer& layer);
+  void note_conflict(const std::string& line);
+  void note_failure(const Error& error);
+  void forget_clean();
+  void count_unsent();
+
+  const WriteBackOptions options_;
+  RemoteSession& remote_;
+  BlockCache& cache_;
+  CachedSource& source_;
+  std::unique_ptr<WriteLog> log_;
+
+  /// Shared by changes, alone for closing a checkpoint: so that is one instant.
+  std::shared_mutex gate_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::unordered_map<std::uint64_t, std::shared_ptr<WrittenFile>> by_number_;
+  std::map<FileId, std::shared_ptr<WrittenFile>> by_id_;
+  std::deque<Deferred> deferred_;
+  std::vector<Waiter> waiters_;
+  std::vector<std::function<void()>> settling_;
+  std::uint64_t round_ = 0;        ///< checkpoints closed, also empty ones
+  std::uint64_t rounds_over_ = 0;
+  bool sending_ = false;
+  unsigned holds_ = 0;
+  CheckpointSender* sender_ = nullptr;  ///< while it works
+  bool kicked_ = false;
+  bool stopping_ = false;
+  TimePoint oldest_{};             ///< unsent write; meaningful while there are unsent files
+  std::vector<std::string> conflicts_;
+  std::string waiting_for_;
+  Duration backoff_{};
+
+  std::uint64_t checkpoint_ = 0;   ///< number of the one closed last; the sending thread's
+  std::atomic<WriteBackListener*> listener_{nullptr};
+  std::atomic<std::uint64_t> unsent_files_{0};
+  std::atomic<std::uint64_t> unsent_bytes_{0};
+  std::atomic<std::uint64_t> written_bytes_{0};
+  std::atomic<std::uint64_t> sent_bytes_{0};
+  std::atomic<std::uint64_t> wire_bytes_{0};
+  std::atomic<std::uint64_t> checkpoints_{0};
+  std::uint64_t recovered_bytes_ = 0;
+  std::thread thread_;
+};
+
+}  // namespace slipway

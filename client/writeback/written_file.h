@@ -1,0 +1,93 @@
+#pragma once
+
+#include "base/result.h"
+#include "cache/block_cache.h"
+#include "source/block_source.h"
+#include "wire/write_messages.h"
+#include "writelog/content_layer.h"
+#include "writelog/write_log.h"
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace slipway {
+
+/// What a range of a file with local writes reads as: pieces of our own, and what the layers below
+/// have unchanged.
+struct LocalRead {
+  ByteRange range;                ///< as asked for, cut at the file's size
+  std::vector<Piece> pieces;      ///< ascending
+  std::vector<ByteRange> below;   ///< ascending; to be read from the file's image, zeros behind it
+};
+
+/// One remote file that this mount has written to, as far as the server does not have it yet: an
+/// active layer that takes writes, over a frozen one that is being sent. Any thread; one lock, held
+/// around appends to the log so that both have one order. Owners: open files, WriteBack.
+class WrittenFile {
+ public:
+  struct Named {
+    FileId id;
+    std::string path;     ///< "": its last name was removed
+    VersionRecord base;   ///< the server's, under the oldest unsent change
+  };
+
+  WrittenFile(std::uint64_t number, Named named);
+
+  std::uint64_t number() const noexcept { return number_; }
+
+  Named named() const;
+  std::uint64_t size() const;
+  Timestamp mtime() const;
+  bool is_clean() const;         ///< nothing unsent, nothing on its way
+  std::uint64_t unsent_bytes() const;
+
+  struct UnsentState {
+    bool newer = false;  ///< there is something that no commit on its way has
+    std::uint64_t size = 0;
+    Timestamp mtime;
+  };
+
+  UnsentState unsent_state() const;
+  std::uint64_t handle() const;  ///< a remote handle open for writing, or 0
+
+  /// kStale and so on once the server has refused its writes for good.
+  Status state() const;
+
+  /// Reads our own part of a range. kCorrupt: a record of the log is damaged.
+  Result<LocalRead> read(const ByteRange& range) const;
+
+  struct Changed {
+    std::uint64_t size = 0;       ///< the file's
+    bool was_clean = false;       ///< before it
+    std::int64_t unsent_more = 0; ///< bytes of data
+  };
+
+  /// Appends to the log and takes effect. Errors are the log's (kNoSpace: nothing happened), or
+  /// state().
+  Result<Changed> change(WriteLog& log, LogChange change, ByteView data);
+
+  void add_handle(std::uint64_t handle);
+  void remove_handle(std::uint64_t handle);
+
+ private:
+  friend class WriteBack;
+  friend class LogReplay;
+  friend class CheckpointBuilder;
+
+  bool is_clean_locked() const { return active_.empty() && !frozen_; }
+
+  const std::uint64_t number_;  ///< in the log
+  mutable std::mutex mutex_;
+  Named named_;
+  ContentLayer active_;
+  std::shared_ptr<const ContentLayer> frozen_;  ///< owners: this, the checkpoint that sends it
+  Timestamp mtime_;
+  std::vector<std::uint64_t> handles_;
+  std::optional<Error> refused_;
+};
+
+}  // namespace slipway

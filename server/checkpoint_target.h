@@ -1,0 +1,42 @@
+#pragma once
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "server/checkpoint_journal.h"
+#include "server/directory_store.h"
+#include "server/handle_table.h"
+#include "wire/write_messages.h"
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace slipway {
+
+/// A file that a checkpoint is applied to, open for writing, or why it is refused for good.
+struct CheckpointTarget {
+  std::uint32_t status = 0;  ///< 0, or an ErrorCode
+  int fd = -1;               ///< also of a file that changed meanwhile; -1: none
+  UniqueFd owned;
+  std::shared_ptr<OpenImage> handle;  ///< keeps fd, when that is not owned
+};
+
+/// When the files of a checkpoint are opened.
+enum class TargetMode : std::uint8_t {
+  kFirst,  ///< only a file with the content of its base is good
+  kRedo,   ///< any state of the same file: this checkpoint may have made it
+};
+
+/// Whether to try again helps: such an error ends a whole commit, others only concern one file.
+bool does_pass(ErrorCode code) noexcept;
+
+/// `handles`: null after a crash. Fails only for what passes.
+Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, DirectoryStore& store,
+                                     HandleTable* handles);
+
+/// kNoSpace unless the file systems of the good targets have room for what will newly be written.
+/// An estimate: quotas and compressing or copying file systems can't be asked.
+Status check_space(const CommitRequest& request, const std::vector<CheckpointTarget>& targets,
+                   JournalFile& journal);
+
+}  // namespace slipway

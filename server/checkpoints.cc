@@ -1,0 +1,170 @@
+#include "server/checkpoints.h"
+
+#include "base/guarded.h"
+#include "base/log.h"
+#include "server/checkpoint_apply.h"
+#include "server/checkpoint_group.h"
+#include "wire/compression.h"
+
+#include <cerrno>
+#include <dirent.h>
+#include <fcntl.h>
+#include <filesystem>
+#include <list>
+#include <optional>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace slipway {
+
+namespace {
+
+constexpr std::size_t kGroupsOpenMax = 256;  // of one session; others are opened again
+constexpr std::size_t kIdDigits = 32;        // of a client and of a group
+
+Result<UniqueFd> open_journals(const std::string& path) {
+  std::error_code error;
+  const std::string parent = std::filesystem::path(path).parent_path();
+  if (std::filesystem::create_directories(parent, error))
+    ::chmod(parent.c_str(), 0700);
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+    return fail_errno(errno, "the journals '{}'", escape(path));
+  return open_own(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+}
+
+std::optional<std::array<std::byte, 16>> parse_id(std::string_view digits) {
+  std::array<std::byte, 16> id{};
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    const char c = digits[i];
+    if ((c < '0' || c > '9') && (c < 'a' || c > 'f'))
+      return std::nullopt;
+    const auto digit = static_cast<unsigned>(c <= '9' ? c - '0' : c - 'a' + 10);
+    id[i / 2] = id[i / 2] << 4 | std::byte{static_cast<unsigned char>(digit)};
+  }
+  return id;
+}
+
+struct GroupName {
+  ClientId client{};
+  GroupId group{};
+};
+
+std::optional<GroupName> parse_group_name(std::string_view name) {
+  if (name.size() != 2 * kIdDigits + 1 || name[kIdDigits] != '-')
+    return std::nullopt;
+  const auto client = parse_id(name.substr(0, kIdDigits));
+  const auto group = parse_id(name.substr(kIdDigits + 1));
+  if (!client || !group)
+    return std::nullopt;
+  return GroupName{*client, *group};
+}
+
+Result<std::vector<GroupName>> list_groups(int journals) {
+  const int fd = ::openat(journals, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(fd >= 0 ? ::fdopendir(fd) : nullptr, &::closedir);
+  if (dir == nullptr)
+    return fail_errno(errno, "the journals");
+  std::vector<GroupName> names;
+  for (;;) {
+    errno = 0;
+    const struct dirent* const entry = ::readdir(dir.get());
+    if (entry == nullptr && errno != 0)
+      return fail_errno(errno, "readdir of the journals");
+    if (entry == nullptr)
+      return names;
+    if (const auto name = parse_group_name(entry->d_name))
+      names.push_back(*name);
+  }
+}
+
+// A frame that can't be applied must not get into a commit.
+Status check_frames(const StageRequest& request) {
+  Bytes content;
+  return for_each_extent(request, [&](const StageExtent& extent, ByteView stored) -> Status {
+    if (extent.kind != StageKind::kZstd)
+      return {};
+    content.resize(static_cast<std::size_t>(extent.length));
+    if (!decompress_unit(stored, content))
+      return fail(ErrorCode::kInvalid, "an extent is not a zstd frame of {} bytes", extent.length);
+    return {};
+  });
+}
+
+class CheckpointJournals final : public Checkpoints {
+ public:
+  CheckpointJournals(UniqueFd journals, const ClientId& client, DirectoryStore& store)
+      : journals_(std::move(journals)), client_(client), store_(store) {}
+
+  Status recover() {
+    SLIPWAY_TRY_ASSIGN(const std::vector<GroupName> names, list_groups(journals_.get()));
+    for (const GroupName& name : names) {
+      const auto group = CheckpointGroup::open(journals_.get(), name.client, name.group, store_);
+      if (!group && group.error().code == ErrorCode::kNotPermitted) {
+        log_warning("a journal is left alone: {}", group.error().message);
+        continue;
+      }
+      if (!group)
+        return fail(group.error());
+      SLIPWAY_TRY((*group)->recover());
+      if (name.client != client_)
+        (*group)->remove_old();
+    }
+    return {};
+  }
+
+  Status stage(const StageRequest& request) override {
+    SLIPWAY_TRY(check_frames(request));
+    Bytes body;
+    encode(body, request);
+    SLIPWAY_TRY_ASSIGN(const std::shared_ptr<CheckpointGroup> group, find(request.group));
+    return group->stage(request, body);
+  }
+
+  Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles) override {
+    SLIPWAY_TRY_ASSIGN(const std::shared_ptr<CheckpointGroup> group, find(request.group));
+    return group->commit(request, handles);
+  }
+
+ private:
+  struct OpenGroup {
+    GroupId id{};
+    std::shared_ptr<CheckpointGroup> group;
+  };
+
+  // The last one used stands first. One that falls off is opened again when it is needed.
+  Result<std::shared_ptr<CheckpointGroup>> find(const GroupId& id) {
+    auto groups = groups_.lock();
+    for (auto at = groups->begin(); at != groups->end(); ++at) {
+      if (at->id != id)
+        continue;
+      groups->splice(groups->begin(), *groups, at);
+      return at->group;
+    }
+    SLIPWAY_TRY_ASSIGN(std::shared_ptr<CheckpointGroup> group,
+                       CheckpointGroup::open(journals_.get(), client_, id, store_));
+    groups->push_front({id, group});
+    if (groups->size() > kGroupsOpenMax)
+      groups->pop_back();
+    return group;
+  }
+
+  const UniqueFd journals_;
+  const ClientId client_;
+  DirectoryStore& store_;
+  Guarded<std::list<OpenGroup>> groups_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpoints>> Checkpoints::open(const std::string& directory,
+                                                       const std::array<std::byte, 16>& client_id,
+                                                       DirectoryStore& store) {
+  if (directory.empty())
+    return fail(ErrorCode::kNotSupported, "there is nowhere to keep a journal");
+  SLIPWAY_TRY_ASSIGN(UniqueFd journals, open_journals(directory));
+  auto made = std::make_unique<CheckpointJournals>(std::move(journals), client_id, store);
+  SLIPWAY_TRY(made->recover());
+  return made;
+}
+
+}  // namespace slipway

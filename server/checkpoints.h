@@ -1,0 +1,36 @@
+#pragma once
+
+#include "base/result.h"
+#include "server/directory_store.h"
+#include "server/handle_table.h"
+#include "wire/write_messages.h"
+
+#include <array>
+#include <memory>
+#include <string>
+
+namespace slipway {
+
+/// The checkpoints of one session's client: staged in a journal, committed there, applied to the
+/// files, acknowledged, each once (docs/journal-format.md). Any thread may call anything; commits
+/// of a group exclude each other, and parts of the next checkpoint may be staged while one is
+/// applied.
+class Checkpoints {
+ public:
+  /// `directory`: the journals of this user, made when it is not there (0700). First applies what
+  /// earlier sessions of this user committed and did not apply; a failure of that is returned,
+  /// since nobody may see a group in between. `store` must outlive this.
+  static Result<std::unique_ptr<Checkpoints>> open(const std::string& directory,
+                                                   const std::array<std::byte, 16>& client_id,
+                                                   DirectoryStore& store);
+
+  virtual ~Checkpoints() = default;
+
+  virtual Status stage(const StageRequest& request) = 0;
+
+  /// Errors are what passes (kNoSpace, kQuota, kIo, kBusy: nothing was applied, or it will be,
+  /// once, by a later call) and kInvalid for a checkpoint whose parts are not all there.
+  virtual Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles) = 0;
+};
+
+}  // namespace slipway

@@ -1,0 +1,141 @@
+// The bytes of docs/journal-format.md.
+
+#include "checkpoint_fixture.h"
+
+#include <cstdlib>
+#include <sys/mman.h>
+
+namespace slipway {
+namespace {
+
+constexpr JournalHead kHead{kThisClient, kGroup, 77};
+
+Attributes some_attributes() {
+  Attributes attributes;
+  attributes.version = {{0, 4711}, {1'700'000'000, 1}, 8, {1'700'000'100, 2}, {1'700'000'200, 3}};
+  attributes.inode_number = 4711;
+  attributes.mode = 0640;
+  attributes.nlink = 1;
+  attributes.uid = 1000;
+  attributes.gid = 1000;
+  attributes.allocated = 4096;
+  attributes.atime = {1'700'000'300, 4};
+  return attributes;
+}
+
+CommitPlan some_plan() {
+  CommitFile a;
+  a.node = {"vm/a", {0, 4711}};
+  a.base = some_attributes().version;
+  a.keep = 5;
+  a.size = 9;
+  a.mtime = {1'700'000'400, 5};
+  CommitFile b = a;
+  b.node = {"vm/b", {0, 4712}};
+  b.base.id.inode = 4712;
+  b.handle = 3;
+  CommitPlan plan;
+  plan.request = {kHead.group, kHead.checkpoint, 1, {a, b}};
+  plan.outcomes = {{0, ""}, {number_of(ErrorCode::kStale), "b.conflict-c1c2c3c4-77"}};
+  return plan;
+}
+
+Bytes some_journal(bool is_committed) {
+  const Part part = Part().data(0, 0, "abc").range(1, StageKind::kZero, 4, 4).data(1, 0, "de");
+  StageRequest request;
+  request.group = kHead.group;
+  request.checkpoint = kHead.checkpoint;
+  request.extents = part.extents;
+  request.data = part.bytes;
+  Bytes body;
+  encode(body, request);
+  Bytes bytes;
+  encode(bytes, kHead);
+  append(bytes, encode_record(JournalRecordKind::kPart, 0, body, kHead.checkpoint));
+  if (is_committed) {
+    Bytes plan;
+    encode(plan, some_plan());
+    append(bytes, encode_record(JournalRecordKind::kCommit, 0, plan, kHead.checkpoint));
+  }
+  return bytes;
+}
+
+Bytes some_applied() {
+  AppliedRecord record;
+  record.checkpoint = kHead.checkpoint;
+  record.reply.files = {{0, "", some_attributes()},
+                        {number_of(ErrorCode::kStale), "b.conflict-c1c2c3c4-77", {}}};
+  return encode_applied(record);
+}
+
+Bytes golden(const std::string& name, const Bytes& bytes) {
+  const std::string path = std::string(SLIPWAY_JOURNAL_GOLDEN) + "/" + name + ".bin";
+  if (std::getenv("SLIPWAY_ACCEPT_GOLDEN") != nullptr)
+    REQUIRE(replace_file(path, as_text(bytes), 0644).has_value());
+  const Result<std::string> content = read_small_file(path, kRecordBodyMax);
+  REQUIRE(content.has_value());
+  const ByteView view = as_bytes(*content);
+  return {view.begin(), view.end()};
+}
+
+Result<JournalFile> read_journal(ByteView bytes) {
+  UniqueFd fd(::memfd_create("journal", MFD_CLOEXEC));
+  REQUIRE(write_full(fd.get(), bytes).has_value());
+  return JournalFile::read(std::move(fd), kHead);
+}
+
+}  // namespace
+
+TEST_CASE("a journal has the bytes that its golden files hold") {
+  const Bytes stage = some_journal(false);
+  CHECK(golden("stage", stage) == stage);
+  JournalFile staged = read_journal(stage).value();
+  CHECK(staged.has(0));
+  CHECK(!staged.plan());
+  const Bytes commit = some_journal(true);
+  CHECK(golden("commit", commit) == commit);
+  JournalFile committed = read_journal(commit).value();
+  REQUIRE(committed.plan());
+  CHECK(committed.plan()->outcomes == some_plan().outcomes);
+  CHECK(committed.plan()->request.files[1].node.path == "vm/b");
+  CHECK(!committed.has_torn_end());
+  std::size_t extents = 0;
+  CHECK(committed.for_each_part(1, [&](const StageRequest& part) -> Status {
+    extents += part.extents.size();
+    return {};
+  }));
+  CHECK(extents == 3);
+}
+
+TEST_CASE("a commit's plan and what was applied have the bytes that their golden files hold") {
+  Bytes plan;
+  encode(plan, some_plan());
+  CHECK(golden("plan", plan) == plan);
+  CHECK(decode_commit_plan(plan).value().outcomes == some_plan().outcomes);
+  const Bytes applied = some_applied();
+  CHECK(golden("applied", applied) == applied);
+  const AppliedRecord record = decode_applied(applied).value();
+  CHECK(record.checkpoint == 77);
+  CHECK(record.reply.files[0].attributes == some_attributes());
+  CHECK(record.reply.files[1].conflict_name == "b.conflict-c1c2c3c4-77");
+}
+
+TEST_CASE("a plan that says what none can is refused") {
+  const auto is_refused = [](const CommitPlan& plan) {
+    Bytes bytes;
+    encode(bytes, plan);
+    return !decode_commit_plan(bytes).has_value();
+  };
+  CommitPlan plan = some_plan();
+  CHECK(!is_refused(plan));
+  plan.outcomes.pop_back();
+  CHECK(is_refused(plan));
+  plan = some_plan();
+  plan.outcomes[1].conflict_name = "../b";
+  CHECK(is_refused(plan));
+  plan = some_plan();
+  plan.outcomes[0].conflict_name = "b";  // of a file that is applied
+  CHECK(is_refused(plan));
+}
+
+}  // namespace slipway

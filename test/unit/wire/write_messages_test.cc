@@ -1,0 +1,208 @@
+#include "acceptance.h"
+#include "samples.h"
+#include "wire/frame.h"
+
+using namespace slipway;
+
+// The messages of the feature "writes": what they may say, at each limit and one past it.
+
+namespace {
+
+template <class M>
+Bytes body_of(const M& message) {
+  Bytes body;
+  encode(body, message);
+  return body;
+}
+
+template <class M, class Change>
+bool accepts_changed(M message, const Change& change) {
+  change(message);
+  return accepts(message);
+}
+
+bool stage_accepts(const StageExtent& extent, std::size_t data) {
+  static const Bytes kData(kFrameDataMax + 1, std::byte{1});
+  StageRequest m = sample_stage_request();
+  m.extents = {extent};
+  m.data = ByteView(kData).first(data);
+  return accepts(m);
+}
+
+}  // namespace
+
+TEST_CASE("every change has an operation's number and a name that can be one") {
+  const auto no_number = [](auto& m) { m.operation = 0; };
+  const auto last_number = [](auto& m) { m.operation = ~OperationId{0}; };
+  const LinkRequest link{1, {"a", {}}, {"vm", {}}, "b"};
+  const RemoveRequest remove{1, {"vm", {}}, "b", false};
+  CHECK_FALSE(accepts_changed(sample_make_request(), no_number));
+  CHECK_FALSE(accepts_changed(link, no_number));
+  CHECK_FALSE(accepts_changed(remove, no_number));
+  CHECK_FALSE(accepts_changed(sample_rename_request(), no_number));
+  CHECK_FALSE(accepts_changed(sample_setattr_request(), no_number));
+  CHECK_FALSE(accepts_changed(sample_copy_request(), no_number));
+  CHECK(accepts_changed(sample_make_request(), last_number));
+  CHECK(accepts_changed(remove, last_number));
+  for (const std::string name : {"", ".", "..", "a/b", "/"}) {
+    CAPTURE(name);
+    const auto renamed = [&](auto& m) { m.name = name; };
+    CHECK_FALSE(accepts_changed(sample_make_request(), renamed));
+    CHECK_FALSE(accepts_changed(link, renamed));
+    CHECK_FALSE(accepts_changed(remove, renamed));
+    CHECK_FALSE(accepts_changed(sample_rename_request(), [&](auto& m) { m.from_name = name; }));
+    CHECK_FALSE(accepts_changed(sample_rename_request(), [&](auto& m) { m.to_name = name; }));
+  }
+  CHECK(accepts_changed(remove, [](auto& m) { m.name = std::string(kNameMax, 'n'); }));
+  CHECK_FALSE(accepts_changed(remove, [](auto& m) { m.name = std::string(kNameMax + 1, 'n'); }));
+  CHECK_FALSE(accepts_changed(remove, [](auto& m) { m.name = std::string("a\0b", 3); }));
+  CHECK_FALSE(accepts_changed(remove, [](auto& m) { m.directory.path = "../x"; }));
+}
+
+TEST_CASE("what is made is a file, a directory or a symbolic link with a target") {
+  const MakeRequest file = sample_make_request();
+  MakeRequest link = file;
+  link.kind = MakeKind::kSymlink;
+  link.handle = 0;
+  link.target = std::string(kLinkTargetMax, 't');
+  CHECK(accepts(link));
+  CHECK_FALSE(accepts_changed(link, [](auto& m) { m.target += 't'; }));
+  CHECK_FALSE(accepts_changed(link, [](auto& m) { m.target = ""; }));
+  CHECK_FALSE(accepts_changed(link, [](auto& m) { m.target = std::string("a\0b", 3); }));
+  CHECK_FALSE(accepts_changed(link, [](auto& m) { m.handle = 1; }));
+  CHECK_FALSE(accepts_changed(file, [](auto& m) { m.target = "t"; }));
+  CHECK_FALSE(accepts_changed(file, [](auto& m) { m.kind = MakeKind::kDirectory; }));
+  CHECK(accepts_changed(file, [](auto& m) {
+    m.kind = MakeKind::kDirectory;
+    m.handle = 0;
+  }));
+  for (const int kind : {0, 4, 255}) {
+    CHECK_FALSE(accepts_changed(file, [&](auto& m) {
+      m.kind = static_cast<MakeKind>(kind);
+      m.handle = 0;
+    }));
+  }
+  CHECK(accepts_changed(file, [](auto& m) { m.mode = 07777; }));
+  CHECK_FALSE(accepts_changed(file, [](auto& m) { m.mode = 010000; }));
+  Bytes body = body_of(file);
+  body.back() = std::byte{2};  // "exclusive" is 0 or 1
+  CHECK_FALSE(decode_make_request(body).has_value());
+  body = body_of(MakeReply{true, sample_attributes()});
+  body.front() = std::byte{2};
+  CHECK_FALSE(decode_make_reply(body).has_value());
+}
+
+TEST_CASE("a rename has one flag at most, a change of attributes only known ones") {
+  for (const std::uint32_t flags : {0U, 1U, 2U})
+    CHECK(accepts_changed(sample_rename_request(), [&](auto& m) { m.flags = flags; }));
+  for (const std::uint32_t flags : {3U, 4U, 0x80000000U})
+    CHECK_FALSE(accepts_changed(sample_rename_request(), [&](auto& m) { m.flags = flags; }));
+  CHECK(accepts_changed(sample_setattr_request(), [](auto& m) { m.mask = 31; }));
+  CHECK_FALSE(accepts_changed(sample_setattr_request(), [](auto& m) { m.mask = 32; }));
+  CHECK_FALSE(accepts_changed(sample_setattr_request(), [](auto& m) { m.mode = 010000; }));
+  CHECK_FALSE(accepts_changed(sample_setattr_request(),
+                              [](auto& m) { m.mtime.nanoseconds = 1'000'000'000; }));
+  CHECK_FALSE(accepts_changed(sample_setattr_request(),
+                              [](auto& m) { m.atime.nanoseconds = 1'000'000'000; }));
+}
+
+TEST_CASE("a copy stays within the largest file") {
+  const CopyRequest copy = sample_copy_request();
+  CHECK(accepts_changed(copy, [](auto& m) { m.length = kFileSizeMax - m.to_offset; }));
+  CHECK_FALSE(accepts_changed(copy, [](auto& m) { m.length = kFileSizeMax - m.to_offset + 1; }));
+  CHECK_FALSE(accepts_changed(copy, [](auto& m) { m.from_offset = kFileSizeMax; }));
+  CHECK_FALSE(accepts_changed(copy, [](auto& m) { m.to_offset = ~std::uint64_t{0}; }));
+  CHECK_FALSE(accepts_changed(copy, [](auto& m) { m.from = 0; }));
+  CHECK_FALSE(accepts_changed(copy, [](auto& m) { m.to = 0; }));
+  CHECK(accepts_changed(sample_change_reply(), [](auto& m) { m.bytes = kFileSizeMax; }));
+  CHECK_FALSE(accepts_changed(sample_change_reply(), [](auto& m) { m.bytes = kFileSizeMax + 1; }));
+}
+
+TEST_CASE("a staged extent is of a known kind, with the bytes that the kind says") {
+  using enum StageKind;
+  constexpr std::uint32_t kMost = kStageExtentMax;
+  CHECK(stage_accepts({0, kData, 7, 1, 1}, 1));
+  CHECK(stage_accepts({0, kData, 7, kMost, kMost}, kMost));
+  CHECK_FALSE(stage_accepts({0, kData, 7, kMost + 1, kMost + 1}, kMost + 1));
+  CHECK_FALSE(stage_accepts({0, kData, 7, 2, 1}, 1));
+  CHECK_FALSE(stage_accepts({0, kData, 7, 0, 0}, 0));
+  CHECK(stage_accepts({0, kZstd, 7, kMost, kMost - 1}, kMost - 1));
+  CHECK_FALSE(stage_accepts({0, kZstd, 7, kMost, kMost}, kMost));
+  CHECK_FALSE(stage_accepts({0, kZstd, 7, kMost + 1, 100}, 100));
+  CHECK_FALSE(stage_accepts({0, kZstd, 7, kMost, 0}, 0));
+  for (const StageKind kind : {kZero, kHole, kAllocate}) {
+    CHECK(stage_accepts({0, kind, 7, kFileSizeMax - 7, 0}, 0));
+    CHECK_FALSE(stage_accepts({0, kind, 7, kFileSizeMax - 6, 0}, 0));
+    CHECK_FALSE(stage_accepts({0, kind, 7, 1, 1}, 1));
+    CHECK_FALSE(stage_accepts({0, kind, 7, 0, 0}, 0));
+  }
+  CHECK_FALSE(stage_accepts({0, static_cast<StageKind>(5), 7, 1, 0}, 0));
+  CHECK(stage_accepts({kCommitFilesMax - 1, kZero, 7, 1, 0}, 0));
+  CHECK_FALSE(stage_accepts({kCommitFilesMax, kZero, 7, 1, 0}, 0));
+  // The data is exactly what the extents say.
+  CHECK_FALSE(stage_accepts({0, kData, 7, 5, 5}, 4));
+  CHECK_FALSE(stage_accepts({0, kData, 7, 5, 5}, 6));
+}
+
+TEST_CASE("a part has bounded extents and data, and its place in a checkpoint") {
+  static const Bytes data(kFrameDataMax + kStageExtentMax, std::byte{1});
+  StageRequest m = sample_stage_request();
+  m.extents.clear();
+  for (std::size_t at = 0; at < kFrameDataMax; at += kStageExtentMax)
+    m.extents.push_back({0, StageKind::kData, at, kStageExtentMax, kStageExtentMax});
+  m.data = ByteView(data).first(kFrameDataMax);
+  CHECK(accepts(m));
+  m.extents.push_back({0, StageKind::kData, kFrameDataMax, 1, 1});
+  m.data = ByteView(data).first(kFrameDataMax + 1);
+  CHECK_FALSE(accepts(m));
+
+  m.data = {};
+  m.extents.assign(kStageExtentsMax, {0, StageKind::kZero, 1, 1, 0});
+  CHECK(accepts(m));
+  CHECK(FrameHeader::kSize + body_of(m).size() + kFrameDataMax <= kFrameMax + 64 * 1024);
+  m.extents.push_back({0, StageKind::kZero, 1, 1, 0});
+  CHECK_FALSE(accepts(m));
+
+  const StageRequest stage = sample_stage_request();
+  CHECK_FALSE(accepts_changed(stage, [](auto& n) { n.checkpoint = 0; }));
+  CHECK(accepts_changed(stage, [](auto& n) { n.part = kStagePartsMax - 1; }));
+  CHECK_FALSE(accepts_changed(stage, [](auto& n) { n.part = kStagePartsMax; }));
+  Bytes cut = body_of(stage);
+  cut.resize(40);
+  CHECK_FALSE(decode_stage_request(cut).has_value());
+}
+
+TEST_CASE("a commit names a bounded number of files, each kept up to its size at most") {
+  const CommitRequest commit = sample_commit_request();
+  CHECK(accepts_changed(commit, [](auto& m) { m.parts = 0; }));
+  CHECK(accepts_changed(commit, [](auto& m) { m.parts = kStagePartsMax; }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.parts = kStagePartsMax + 1; }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.checkpoint = 0; }));
+  CHECK(accepts_changed(commit, [](auto& m) { m.files.clear(); }));
+  CHECK(accepts_changed(commit, [](auto& m) { m.files.resize(kCommitFilesMax, m.files[0]); }));
+  CHECK_FALSE(
+      accepts_changed(commit, [](auto& m) { m.files.resize(kCommitFilesMax + 1, m.files[0]); }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.files[0].keep = 70001; }));
+  CHECK(accepts_changed(commit, [](auto& m) { m.files[0].size = kFileSizeMax; }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.files[0].size = kFileSizeMax + 1; }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.files[0].base.size = kFileSizeMax + 1; }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.files[0].mtime.nanoseconds = 1000000000; }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.files[1].node.path = "/x"; }));
+}
+
+TEST_CASE("a commit's answer has attributes where it succeeded") {
+  const CommitReply reply = sample_commit_reply();
+  CHECK(accepts(CommitReply{}));
+  CHECK(accepts_changed(reply, [](auto& m) { m.files.resize(kCommitFilesMax, m.files[0]); }));
+  CHECK_FALSE(
+      accepts_changed(reply, [](auto& m) { m.files.resize(kCommitFilesMax + 1, m.files[0]); }));
+  CHECK(accepts_changed(reply, [](auto& m) { m.files[1].conflict_name.assign(kNameMax, 'c'); }));
+  CHECK_FALSE(
+      accepts_changed(reply, [](auto& m) { m.files[1].conflict_name.assign(kNameMax + 1, 'c'); }));
+  Bytes body = body_of(reply);
+  body.pop_back();
+  CHECK_FALSE(decode_commit_reply(body).has_value());
+  body = body_of(reply);
+  body.push_back(std::byte{0});
+  CHECK_FALSE(decode_commit_reply(body).has_value());
+}
