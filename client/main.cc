@@ -19,16 +19,23 @@ int run(int argc, char** argv) {
     case CommandLine::Command::kDone:
       return line.exit_status;
     case CommandLine::Command::kUmount:
-      return umount_command(line.mountpoints, line.lazy);
+      return umount_command(line.mountpoints, {line.lazy, line.detach, line.timeout});
     case CommandLine::Command::kStatus:
       return status_command(line.mountpoint, line.json);
     case CommandLine::Command::kPrefetch:
       return prefetch_command(line.paths);
+    case CommandLine::Command::kFlush:
+    case CommandLine::Command::kInvalidate:
+      return flush_command(line.paths, line.command == CommandLine::Command::kInvalidate,
+                           line.timeout);
+    case CommandLine::Command::kRecover:
     case CommandLine::Command::kMount:
       break;
   }
   init_secure_process();  // also tells which ciphers the processor has
   const Mounter mounter{::geteuid(), ::getegid()};
+  if (line.command == CommandLine::Command::kRecover)
+    return recover_command(line.cache, line.json, mounter);
   auto options = parse_mount_options(line.source, line.mountpoint, line.option_strings, mounter);
   if (!options) {
     std::fprintf(stderr, "slipway: %s\n", options.error().message.c_str());

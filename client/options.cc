@@ -86,6 +86,10 @@ CommandLine parse_command_line(int argc, char** argv) {
   CLI::App* umount = app.add_subcommand("umount", "Unmount, and wait for the mount's process");
   umount->add_option("mountpoint", out.mountpoints, "mounted directories")->required();
   umount->add_flag("-l,--lazy", out.lazy, "detach now, even when in use");
+  umount->add_flag("--detach", out.detach, "leave unsent writes in the cache, for the next mount");
+  umount->add_option("--timeout", out.timeout, "seconds to wait for unsent writes to be sent")
+      ->type_name("SECONDS")
+      ->check(CLI::NonNegativeNumber);
 
   CLI::App* status = app.add_subcommand("status", "Show the state of a mount, or of all of yours");
   status->add_option("mountpoint", out.mountpoint, "a mounted directory");
@@ -95,6 +99,21 @@ CommandLine parse_command_line(int argc, char** argv) {
       app.add_subcommand("prefetch", "Bring whole files of a mount into its cache");
   prefetch->add_option("path", out.paths, "files of a mount")->required();
 
+  CLI::App* flush = app.add_subcommand("flush", "Write back, and return when it is done");
+  CLI::App* invalidate =
+      app.add_subcommand("invalidate", "Write back, then let go of what the kernel has cached");
+  for (CLI::App* command : {flush, invalidate}) {
+    command->add_option("path", out.paths, "files, directories or mounts")->required();
+    command->add_option("--timeout", out.timeout, "seconds to wait; else without end")
+        ->type_name("SECONDS")
+        ->check(CLI::NonNegativeNumber);
+  }
+
+  CLI::App* recover =
+      app.add_subcommand("recover", "List caches with unsent writes, or send what is in one");
+  recover->add_option("cache", out.cache, "a cache's directory, as listed");
+  recover->add_flag("--json", out.json, "as JSON");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -103,7 +122,8 @@ CommandLine parse_command_line(int argc, char** argv) {
   }
   if (app.get_subcommands().empty()) {
     std::fputs(
-        "slipway: a command is needed: mount, umount, status or prefetch (see slipway --help)\n",
+        "slipway: a command is needed: mount, umount, status, prefetch, flush, invalidate or "
+        "recover (see slipway --help)\n",
         stderr);
     out.exit_status = kExitUsage;
     return out;
@@ -111,6 +131,9 @@ CommandLine parse_command_line(int argc, char** argv) {
   out.command = mount->parsed()      ? CommandLine::Command::kMount
                 : umount->parsed()   ? CommandLine::Command::kUmount
                 : prefetch->parsed() ? CommandLine::Command::kPrefetch
+                : flush->parsed()    ? CommandLine::Command::kFlush
+                : invalidate->parsed() ? CommandLine::Command::kInvalidate
+                : recover->parsed()  ? CommandLine::Command::kRecover
                                      : CommandLine::Command::kStatus;
   return out;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -7,13 +8,16 @@ namespace slipway {
 
 /// What the command line asks `slipway` to do.
 struct CommandLine {
-  enum class Command { kMount, kUmount, kStatus, kPrefetch, kDone } command = Command::kDone;
+  enum class Command { kMount, kUmount, kStatus, kPrefetch, kFlush, kInvalidate, kRecover, kDone } command = Command::kDone;
   int exit_status = 0;  ///< kDone: help, version or a usage error has been printed
 
   std::string source;
   std::string mountpoint;                 ///< status: may be empty (all mounts)
   std::vector<std::string> mountpoints;   ///< umount
-  std::vector<std::string> paths;         ///< prefetch
+  std::vector<std::string> paths;         ///< prefetch, flush, invalidate
+  std::string cache;                      ///< recover: may be empty (list)
+  bool detach = false;                    ///< umount
+  std::optional<double> timeout;          ///< seconds: umount, flush, invalidate
   std::vector<std::string> option_strings;  ///< each -o
   bool foreground = false;
   int verbosity = 0;  ///< times that -v was given

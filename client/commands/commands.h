@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,26 @@ namespace slipway {
 /// only when the mount works (or has failed); a detached child serves.
 int mount_command(MountOptions options, const Mounter& mounter);
 
-/// Unmounts and waits until the mount's process is gone. Works on a mount whose process died.
-int umount_command(const std::vector<std::string>& mountpoints, bool lazy);
+struct UmountOptions {
+  bool lazy = false;
+  bool detach = false;            ///< unsent writes stay in the log
+  std::optional<double> timeout;  ///< seconds; then the process goes on alone
+};
+
+/// Unmounts, shows how what is unsent goes to the server, and waits until the mount's process is
+/// gone. Works on a mount whose process died. kExitUnsent when something stayed in the log or is
+/// still on its way, kExitConflict when there are conflict copies.
+int umount_command(const std::vector<std::string>& mountpoints, const UmountOptions& options);
+
+/// Writes back what was written before at or below the paths (more than that may go), and returns
+/// when it is done; `invalidate`: then lets go of what the kernel has cached of it. `timeout` in
+/// seconds: kExitUnsent, with what is left.
+int flush_command(const std::vector<std::string>& paths, bool invalidate,
+                  std::optional<double> timeout);
+
+/// Lists this user's caches with unsent writes whose mount is gone; or, given a cache's directory,
+/// sends what is there. kExitUnsent while something is left.
+int recover_command(const std::string& cache, bool json, const Mounter& mounter);
 
 /// Brings whole files of mounts into their caches; returns when they are there. One at a time.
 int prefetch_command(const std::vector<std::string>& paths);

@@ -20,18 +20,19 @@ std::string home_directory(const Mounter& mounter) {
 
 }  // namespace
 
+Result<std::string> cache_base_directory(const Mounter& mounter) {
+  if (mounter.uid == 0)
+    return "/var/lib/slipway";
+  if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state == '/')
+    return std::string(state) + "/slipway";
+  if (const std::string home = home_directory(mounter); home.starts_with('/'))
+    return home + "/.local/state/slipway";
+  return fail(ErrorCode::kInvalid,
+              "neither XDG_STATE_HOME nor HOME is set: name the cache with -o cache=DIR");
+}
+
 Result<std::string> default_cache_directory(const MountOptions& options, const Mounter& mounter) {
-  std::string base;
-  if (mounter.uid == 0) {
-    base = "/var/lib/slipway";
-  } else if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state == '/') {
-    base = std::string(state) + "/slipway";
-  } else if (const std::string home = home_directory(mounter); home.starts_with('/')) {
-    base = home + "/.local/state/slipway";
-  } else {
-    return fail(ErrorCode::kInvalid,
-                "neither XDG_STATE_HOME nor HOME is set: name the cache with -o cache=DIR");
-  }
+  SLIPWAY_TRY_ASSIGN(const std::string base, cache_base_directory(mounter));
   // One directory per export as it is typed; who the server really is stands inside the cache.
   std::string name;
   for (const char c : options.connect.host + options.export_path)

@@ -11,4 +11,7 @@ namespace slipway {
 /// below $XDG_STATE_HOME/slipway or ~/.local/state/slipway. kInvalid when there is no home.
 Result<std::string> default_cache_directory(const MountOptions& options, const Mounter& mounter);
 
+/// The directory that those are in.
+Result<std::string> cache_base_directory(const Mounter& mounter);
+
 }  // namespace slipway

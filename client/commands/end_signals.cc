@@ -14,6 +14,8 @@ sigset_t watched(int stop_signal) {
   ::sigemptyset(&set);
   ::sigaddset(&set, SIGTERM);
   ::sigaddset(&set, SIGINT);
+  ::sigaddset(&set, SIGUSR1);
+  ::sigaddset(&set, SIGUSR2);
   ::sigaddset(&set, stop_signal);
   return set;
 }
@@ -35,12 +37,22 @@ void EndSignals::on_signal(std::function<void()> handler) {
   *handler_.lock() = std::move(handler);
 }
 
+void EndSignals::on_user_signal(std::function<void(int)> handler) {
+  *user_handler_.lock() = std::move(handler);
+}
+
 void EndSignals::watch() {
   const sigset_t set = watched(stop_signal_);
   for (;;) {
     int signal = 0;
     if (::sigwait(&set, &signal) != 0 || signal == stop_signal_)
       return;
+    if (signal == SIGUSR1 || signal == SIGUSR2) {
+      auto user_handler = user_handler_.lock();
+      if (*user_handler)
+        (*user_handler)(signal);
+      continue;
+    }
     auto handler = handler_.lock();  // held during the call: see on_signal()
     if (!*handler)
       ::_exit(128 + signal);

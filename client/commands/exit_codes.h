@@ -8,4 +8,8 @@ inline constexpr int kExitUsage = 1;
 inline constexpr int kExitSystem = 2;     ///< out of memory, no /dev/fuse, no fork
 inline constexpr int kExitFailure = 32;  ///< the mount (or unmount) failed
 
+// Our own.
+inline constexpr int kExitUnsent = 33;    ///< writes are not on the server (yet)
+inline constexpr int kExitConflict = 34;  ///< writes ended up in conflict copies
+
 }  // namespace slipway

@@ -1,6 +1,7 @@
 #include "commands/mount_cache.h"
 
 #include "base/clock.h"
+#include "commands/cache_source.h"
 
 #include <filesystem>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@ namespace slipway {
 namespace {
 
 constexpr std::chrono::seconds kCacheCloseWait{3};
+constexpr std::chrono::seconds kDrainEndWait{30};  ///< for a process that sends what is unsent
 constexpr std::chrono::milliseconds kCacheCloseRetry{50};
 
 /// Makes the directory and those above it, 0700; existing ones are left as they are. Whether the
@@ -40,7 +42,8 @@ bool has_content(const std::string& directory) {
 
 Result<std::unique_ptr<BlockCache>> open_cache(const CacheOptions& options) {
   SLIPWAY_TRY_ASSIGN(const bool is_new, make_directories(options.directory));
-  const auto deadline = SteadyClock::instance().now() + kCacheCloseWait;
+  auto deadline = SteadyClock::instance().now() + kCacheCloseWait;
+  bool asked = false;
   for (;;) {
     auto cache = BlockCache::open(options);
     if (cache)
@@ -54,6 +57,11 @@ Result<std::unique_ptr<BlockCache>> open_cache(const CacheOptions& options) {
                     "-o cache=DIR",
                     options.directory);
       return cache;
+    }
+    if (!asked) {
+      asked = true;
+      if (release_draining(options.directory))
+        deadline = SteadyClock::instance().now() + kDrainEndWait;
     }
     std::this_thread::sleep_for(kCacheCloseRetry);
   }

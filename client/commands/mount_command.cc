@@ -142,6 +142,14 @@ int run_mount(const MountOptions& options, const Mounter& mounter, const std::st
       Mounted::start(options, mountpoint, *launcher, /*interactive=*/true, about_to_mount);
   if (!mounted)
     return report(mounted.error());
+  // The middleware's signals: write back; write back and let go of what is cached.
+  signals.on_user_signal([&](int signal) {
+    const bool invalidate = signal == SIGUSR2;
+    (*mounted)->flush("", invalidate, [invalidate](const Status& flushed) {
+      log_info("told to write back{}: {}", invalidate ? " and invalidate" : "",
+               flushed ? "done" : flushed.error().message);
+    });
+  });
   Error failed;
   std::mutex ending;  // guards `ended`: after that the check must leave the mount alone
   bool ended = false;
@@ -183,6 +191,7 @@ int run_mount(const MountOptions& options, const Mounter& mounter, const std::st
     const std::lock_guard lock(ending);
     ended = true;
   }
+  signals.on_user_signal({});
   // Closes /dev/fuse: a check that came too late to be answered would wait for ever otherwise.
   mounted->reset();
   check.join();

@@ -82,6 +82,7 @@ Result<MountOptions> parse_mount_options(const std::string& source, const std::s
   MountOptions m;
   m.source = source;
   m.mountpoint = mountpoint;
+  m.option_strings = option_strings;
   m.uid = mounter.uid;
   m.gid = mounter.gid;
   SLIPWAY_TRY(parse_source(source, m));

@@ -25,6 +25,7 @@ enum class Dedup { kOff, kServer, kAll };
 struct MountOptions {
   std::string source;      ///< as typed: [user@]host:/dir or local:/dir
   std::string mountpoint;  ///< as typed
+  std::vector<std::string> option_strings;  ///< as typed
   std::string export_path;
   ConnectOptions connect;
   CacheOptions cache;  ///< directory empty: the default for this source

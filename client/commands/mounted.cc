@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "commands/cache_source.h"
 #include "commands/mount_cache.h"
 #include "control/control_client.h"
 #include "control/runtime_directory.h"
@@ -164,10 +165,9 @@ Json to_json(const FileSystemStats& fs, const CachedSourceStats& source) {
 Mounted::Mounted(const MountOptions& options, std::string mountpoint)
     : options_(options), mountpoint_(std::move(mountpoint)) {}
 
-Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
-                                                const std::string& mountpoint,
-                                                MountLauncher& launcher, bool interactive,
-                                                const std::function<void()>& about_to_mount) {
+Result<std::unique_ptr<Mounted>> Mounted::connect(const MountOptions& options,
+                                                  const std::string& mountpoint,
+                                                  bool interactive) {
   std::unique_ptr<Mounted> m(new Mounted(options, mountpoint));
   SLIPWAY_TRY_ASSIGN(auto connector, make_connector(options.connect));
   // A cache that is there is opened first: nobody should type a password for one that is in use. A
@@ -198,6 +198,15 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
 
   m->build_sources();
   SLIPWAY_TRY(m->open_write_back());
+  note_source(options);
+  return m;
+}
+
+Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
+                                                const std::string& mountpoint,
+                                                MountLauncher& launcher, bool interactive,
+                                                const std::function<void()>& about_to_mount) {
+  SLIPWAY_TRY_ASSIGN(auto m, connect(options, mountpoint, interactive));
   MountSpec spec;
   spec.mountpoint = mountpoint;
   spec.source = options.source;
@@ -332,7 +341,7 @@ bool Mounted::drain(const std::function<bool()>& give_up) {
 
 void Mounted::flush(const std::string& path, bool invalidate, std::function<void(Status)> done) {
   const auto finish = [this, path, invalidate, done = std::move(done)](Status flushed) {
-    if (flushed && invalidate)
+    if (flushed && invalidate && fs_ != nullptr)
       fs_->invalidate(path);
     done(std::move(flushed));
   };

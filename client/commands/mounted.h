@@ -34,6 +34,9 @@ class Mounted {
                                                 const std::string& mountpoint,
                                                 MountLauncher& launcher, bool interactive,
                                                 const std::function<void()>& about_to_mount);
+  /// All of it but the mount: for sending what an earlier one left in its cache.
+  static Result<std::unique_ptr<Mounted>> connect(const MountOptions& options,
+                                                  const std::string& mountpoint, bool interactive);
   ~Mounted();
   Mounted(const Mounted&) = delete;
   Mounted& operator=(const Mounted&) = delete;
@@ -46,6 +49,12 @@ class Mounted {
   /// After serve(): sends what is unsent, until all is, release() is called, or `give_up` says so.
   /// False, and loudly, when something stays in the log.
   bool drain(const std::function<bool()>& give_up);
+  bool is_clean() const { return writeback_ == nullptr || writeback_->is_clean(); }
+
+  WriteBackStats write_stats() const {
+    return writeback_ == nullptr ? WriteBackStats{} : writeback_->stats();
+  }
+
   /// Ends a drain. Any thread.
   void release() { released_ = true; }
 

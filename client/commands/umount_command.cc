@@ -2,11 +2,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
 #include "base/unique_fd.h"
+#include "base/units.h"
 #include "commands/commands.h"
 #include "commands/exit_codes.h"
 #include "commands/mount_table.h"
@@ -19,19 +22,138 @@ namespace {
 
 constexpr int kExitWaitMs = 30'000;  ///< for the mount's process to close its cache
 
-/// A descriptor that becomes readable when the process that serves the mount ends.
-UniqueFd watch_process(const std::string& mountpoint) {
+using Json = nlohmann::json;
+using Steady = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kProgressEvery{200};
+
+Json ask(const std::string& mountpoint, const char* command) {
   const auto socket = control_socket_path(mountpoint);
   if (!socket)
     return {};
-  const auto answer = control_request(*socket, R"({"version": 1, "command": "status"})");
-  if (!answer)
-    return {};
-  const auto status = nlohmann::json::parse(*answer, nullptr, /*allow_exceptions=*/false);
+  const auto answer =
+      control_request(*socket, Json{{"version", kControlVersion}, {"command", command}}.dump());
+  Json json = answer ? Json::parse(*answer, nullptr, /*allow_exceptions=*/false) : Json();
+  return json.is_object() ? json : Json();
+}
+
+/// A descriptor that becomes readable when the process that serves the mount ends.
+UniqueFd watch_process(const std::string& mountpoint) {
+  const Json status = ask(mountpoint, "status");
   if (!status.is_object() || !status.contains("pid") || !status["pid"].is_number_integer())
     return {};
   return UniqueFd(
       static_cast<int>(::syscall(SYS_pidfd_open, status["pid"].get<pid_t>(), 0U)));
+}
+
+/// What is known of the writes of a mount that is being taken down.
+struct Unsent {
+  std::uint64_t bytes = 0;
+  std::uint64_t files = 0;
+  std::size_t conflicts = 0;
+  std::string waiting_for;
+  std::string log;  ///< directory of the cache
+};
+
+std::optional<Unsent> unsent_of(const Json& status) {
+  if (!status.is_object() || !status.contains("writes"))
+    return std::nullopt;
+  const Json& writes = status["writes"];
+  Unsent unsent;
+  unsent.bytes = writes.value("unsent_bytes", std::uint64_t{0});
+  unsent.files = writes.value("unsent_files", std::uint64_t{0});
+  unsent.waiting_for = writes.value("waiting_for", "");
+  if (writes.contains("conflicts"))
+    unsent.conflicts = writes["conflicts"].size();
+  if (status.contains("cache"))
+    unsent.log = status["cache"].value("directory", "");
+  return unsent;
+}
+
+/// Amount, rate and time left, on one line of a terminal.
+class Progress {
+ public:
+  void show(const Unsent& unsent) {
+    const auto now = Steady::now();
+    if (!begun_) {
+      begun_ = now;
+      first_ = unsent.bytes;
+    }
+    if (::isatty(STDERR_FILENO) == 0 || unsent.files == 0)
+      return;
+    const double seconds = std::chrono::duration<double>(now - *begun_).count();
+    const double rate =
+        seconds > 0 && first_ > unsent.bytes ? static_cast<double>(first_ - unsent.bytes) / seconds : 0;
+    const std::string left =
+        rate > 0 ? fmt::format(", {:.0f} s left", static_cast<double>(unsent.bytes) / rate) : "";
+    fmt::print(stderr, "\rslipway: {} to send, {}/s{}{}{}\033[K", format_size(unsent.bytes),
+               format_size(static_cast<std::uint64_t>(rate)), left,
+               unsent.waiting_for.empty() ? "" : "; waiting: ", unsent.waiting_for);
+    shown_ = true;
+  }
+
+  ~Progress() {
+    if (shown_)
+      fmt::print(stderr, "\n");
+  }
+
+ private:
+  std::optional<Steady::time_point> begun_;
+  std::uint64_t first_ = 0;
+  bool shown_ = false;
+};
+
+/// Waits for the process and what it still has to send.
+Result<int> wait_for_end(const std::string& mountpoint, const UniqueFd& process,
+                         const UmountOptions& options, std::optional<Unsent> last) {
+  std::optional<Steady::time_point> until;
+  if (options.timeout)
+    until = Steady::now() + std::chrono::duration_cast<Steady::duration>(
+                               std::chrono::duration<double>(*options.timeout));
+  {
+    Progress progress;
+    auto silent_since = Steady::now();
+    for (;;) {
+      pollfd fd{process.get(), POLLIN, 0};
+      if (::poll(&fd, 1, static_cast<int>(kProgressEvery.count())) == 1)
+        break;
+      const auto unsent = unsent_of(ask(mountpoint, "status"));
+      if (unsent) {
+        last = unsent;
+        silent_since = Steady::now();
+        progress.show(*unsent);
+      }
+      if (options.detach)
+        (void)ask(mountpoint, "release");
+      if (Steady::now() - silent_since > std::chrono::milliseconds(kExitWaitMs))
+        return fail(ErrorCode::kTimedOut,
+                    "'{}' is unmounted, but its process still runs after {} s (see its log)",
+                    mountpoint, kExitWaitMs / 1000);
+      if (until && Steady::now() >= *until && last && last->files != 0) {
+        fmt::print(stderr,
+                   "slipway: '{}' is unmounted; {} are NOT on the server yet, its process goes on "
+                   "sending them{}{}\n",
+                   mountpoint, format_size(last->bytes),
+                   last->waiting_for.empty() ? "" : "; it waits: ", last->waiting_for);
+        return kExitUnsent;
+      }
+    }
+  }
+  if (last && last->files != 0 && options.detach) {
+    fmt::print(stderr,
+               "slipway: {} of writes to {} files are NOT on the server: they stay in '{}' and go "
+               "there at its next mount, or by `slipway recover {}`\n",
+               format_size(last->bytes), last->files, last->log, last->log);
+    return kExitUnsent;
+  }
+  if (last && last->conflicts != 0) {
+    fmt::print(stderr,
+               "slipway: '{}': {} conflicts: somebody else changed what was written here; both "
+               "versions are kept (see the log)\n",
+               mountpoint, last->conflicts);
+    return kExitConflict;
+  }
+  return kExitOk;
 }
 
 /// A process that was killed leaves its socket behind.
@@ -40,7 +162,8 @@ void remove_control_socket(const std::string& mountpoint) {
     ::unlink(socket->c_str());
 }
 
-Status unmount_one(const std::string& typed, bool lazy) {
+Result<int> unmount_one(const std::string& typed, const UmountOptions& options) {
+  const bool lazy = options.lazy;
   SLIPWAY_TRY_ASSIGN(const std::string mountpoint, absolute_mountpoint(typed));
   SLIPWAY_TRY_ASSIGN(const auto table, read_mount_table());
   const auto entry = find_mount(table, mountpoint);
@@ -49,31 +172,33 @@ Status unmount_one(const std::string& typed, bool lazy) {
   if (entry->type != kMountType)
     return fail(ErrorCode::kInvalid, "'{}' is a mount of type {}, not slipway", mountpoint,
                 entry->type);
+  const auto before = unsent_of(ask(mountpoint, "status"));
   const UniqueFd process = watch_process(mountpoint);  // first: the mount itself may not answer
   const bool dead = !process && is_dead_mount(mountpoint);
   SLIPWAY_TRY(unmount_path(mountpoint, lazy || dead));
   if (dead)
     remove_control_socket(mountpoint);
   // A lazy unmount ends when the last user of the mount does, which may be never.
-  if (process && !lazy) {
-    pollfd fd{process.get(), POLLIN, 0};
-    if (::poll(&fd, 1, kExitWaitMs) == 0)
-      return fail(ErrorCode::kTimedOut,
-                  "'{}' is unmounted, but its process still runs after {} s (see its log)",
-                  mountpoint, kExitWaitMs / 1000);
-  }
-  return {};
+  if (!process || lazy)
+    return kExitOk;
+  if (options.detach)
+    (void)ask(mountpoint, "release");
+  SLIPWAY_TRY_ASSIGN(int status, wait_for_end(mountpoint, process, options, before));
+  if (status == kExitOk && before && before->conflicts != 0)
+    status = kExitConflict;
+  return status;
 }
 
 }  // namespace
 
-int umount_command(const std::vector<std::string>& mountpoints, bool lazy) {
+int umount_command(const std::vector<std::string>& mountpoints, const UmountOptions& options) {
   int exit_status = kExitOk;
   for (const std::string& mountpoint : mountpoints) {
-    if (const Status status = unmount_one(mountpoint, lazy); !status) {
+    const Result<int> status = unmount_one(mountpoint, options);
+    if (!status)
       fmt::print(stderr, "slipway: {}\n", status.error().message);
-      exit_status = kExitFailure;
-    }
+    if (!status || *status != kExitOk)
+      exit_status = status ? *status : kExitFailure;
   }
   return exit_status;
 }

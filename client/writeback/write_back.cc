@@ -345,6 +345,32 @@ WriteBackStats WriteBack::stats() const {
   return stats;
 }
 
+std::vector<WrittenUse> WriteBack::uses() const {
+  std::vector<WrittenUse> uses;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [number, file] : by_number_) {
+    const std::lock_guard locked(file->mutex_);
+    const bool is_clean = file->is_clean_locked();
+    if (is_clean && file->handles_.empty())
+      continue;
+    const std::uint64_t bytes =
+        file->active_.data_bytes() + (file->frozen_ ? file->frozen_->data_bytes() : 0);
+    uses.push_back({file->named_.path, is_clean ? 0 : std::max<std::uint64_t>(bytes, 1),
+                    !file->handles_.empty()});
+  }
+  return uses;
+}
+
+void WriteBack::refuse(const std::function<bool(const std::string& path)>& which,
+                       const Error& why) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [number, file] : by_number_) {
+    const std::lock_guard locked(file->mutex_);
+    if (!file->refused_ && !file->named_.path.empty() && which(file->named_.path))
+      file->refused_ = why;
+  }
+}
+
 void WriteBack::count_unsent() {
   std::uint64_t files = 0;
   std::uint64_t bytes = 0;

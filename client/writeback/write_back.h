@@ -5,6 +5,7 @@
 #include "cache/block_cache.h"
 #include "remote/remote_session.h"
 #include "source/cached_source.h"
+#include "writeback/lease_keeper.h"
 #include "writeback/written_file.h"
 #include "writelog/write_log.h"
 
@@ -142,6 +143,12 @@ class WriteBack {
 
   /// Grows before the cache follows a checkpoint: Image::revision of who opens a file now.
   std::uint32_t revision() const { return static_cast<std::uint32_t>(checkpoints_.load()); }
+
+  /// Files that have something unsent or are open for writing.
+  std::vector<WrittenUse> uses() const;
+
+  /// Files whose path `which` says take no more writes. What is unsent of them is sent as before.
+  void refuse(const std::function<bool(const std::string& path)>& which, const Error& why);
 
   WriteBackStats stats() const;
 

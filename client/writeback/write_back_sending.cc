@@ -1,4 +1,5 @@
 // The sending thread: closes checkpoints, sends them, and settles what the server did with them.
+#include "base/fault_point.h"
 #include "base/log.h"
 #include "writeback/checkpoint_sender.h"
 #include "writeback/write_back.h"
@@ -92,6 +93,8 @@ void WriteBack::run() noexcept {
         over[i].held(std::move(holds[i]));
     }
     if (sent && !files.empty())
+      fault_point("writeback-before-trim");
+    if (sent && !files.empty())
       log_->trim().map_error([](const Error& error) {
         log_warning("the write log can't free space: {}", error.message);
       });
@@ -167,6 +170,7 @@ WriteBack::Files WriteBack::close_checkpoint() {
   oldest_ = SteadyClock::instance().now();
   if (files.empty())
     return files;
+  fault_point("writeback-before-close");
   if (const auto logged = log_->append_checkpoint(record); !logged) {
     // Without the record a crash could merge what is sent now with what comes later.
     log_error("the write log takes no more records: {}", logged.error().message);
@@ -220,11 +224,13 @@ Status WriteBack::send_checkpoint(const Files& files) {
                 synced.error().message);
   if (!added)
     return finish(std::move(added));
+  fault_point("writeback-staging");
   Result<CommitReply> reply = sender.commit(std::move(request));
   wire_bytes_ += sender.totals().wire_bytes;
   const Status ended = finish(reply ? Status() : fail(reply.error()));
   if (!ended)
     return ended;
+  fault_point("writeback-committed");
   sent_bytes_ += sender.totals().content_bytes;
   ++checkpoints_;
   acknowledge(files, *reply);
@@ -251,9 +257,11 @@ void WriteBack::acknowledge(const Files& files, const CommitReply& reply) {
     applied.files.push_back({file->number(), result.attributes.version});
     news.emplace_back(file, News{named.id, result.attributes, false});
   }
+  fault_point("writeback-cached");
   log_->append_applied(applied).map_error([](const Error& error) {
     log_warning("the write log could not note what the server has: {}", error.message);
   });
+  fault_point("writeback-applied");
   WriteBackListener* const listener = listener_.load();
   for (auto& [file, item] : news) {
     {
