@@ -16,13 +16,15 @@ import rates
 import starts
 import testbed
 import vmset
+import writes
 
 BENCHES = {"sequential": links.sequential, "random": links.random_reads, "names": links.names,
            "warm": rates.warm, "loopback": rates.loopback, "ready": links.ready,
-           "versions": manifests.versions}
+           "versions": manifests.versions, "write": writes.write, "drain": writes.drain}
 # These move a virtual machine, which takes a minute to make.
 VM_BENCHES = {"memory": guests.memory, "bulk": guests.bulk, "resume": guests.resume,
-              "workingset": starts.working_set, "publish": manifests.publish}
+              "workingset": starts.working_set, "publish": manifests.publish,
+              "drainmemory": writes.drain_memory}
 
 
 def main():
