@@ -28,6 +28,10 @@ int run(int argc, char** argv) {
     case CommandLine::Command::kInvalidate:
       return flush_command(line.paths, line.command == CommandLine::Command::kInvalidate,
                            line.timeout);
+    case CommandLine::Command::kLeaseLs:
+      return lease_ls_command(line.mountpoint, line.json);
+    case CommandLine::Command::kLeaseBreak:
+      return lease_break_command(line.mountpoint, line.group, line.yes);
     case CommandLine::Command::kRecover:
     case CommandLine::Command::kMount:
       break;

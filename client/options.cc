@@ -114,6 +114,16 @@ CommandLine parse_command_line(int argc, char** argv) {
   recover->add_option("cache", out.cache, "a cache's directory, as listed");
   recover->add_flag("--json", out.json, "as JSON");
 
+  CLI::App* lease = app.add_subcommand("lease", "Show or break leases: who may change what");
+  lease->require_subcommand(1);
+  CLI::App* lease_ls = lease->add_subcommand("ls", "List the leases on the server");
+  lease_ls->add_option("mountpoint", out.mountpoint, "a mounted directory; else all of yours");
+  lease_ls->add_flag("--json", out.json, "as JSON");
+  CLI::App* lease_break = lease->add_subcommand("break", "Take a lease away from its holder");
+  lease_break->add_option("mountpoint", out.mountpoint, "a mounted directory")->required();
+  lease_break->add_option("group", out.group, "the group, as listed")->required();
+  lease_break->add_flag("--yes", out.yes, "don't ask");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -122,8 +132,8 @@ CommandLine parse_command_line(int argc, char** argv) {
   }
   if (app.get_subcommands().empty()) {
     std::fputs(
-        "slipway: a command is needed: mount, umount, status, prefetch, flush, invalidate or "
-        "recover (see slipway --help)\n",
+        "slipway: a command is needed: mount, umount, status, prefetch, flush, invalidate, "
+        "recover or lease (see slipway --help)\n",
         stderr);
     out.exit_status = kExitUsage;
     return out;
@@ -134,6 +144,8 @@ CommandLine parse_command_line(int argc, char** argv) {
                 : flush->parsed()    ? CommandLine::Command::kFlush
                 : invalidate->parsed() ? CommandLine::Command::kInvalidate
                 : recover->parsed()  ? CommandLine::Command::kRecover
+                : lease_ls->parsed()    ? CommandLine::Command::kLeaseLs
+                : lease_break->parsed() ? CommandLine::Command::kLeaseBreak
                                      : CommandLine::Command::kStatus;
   return out;
 }

@@ -8,7 +8,7 @@ namespace slipway {
 
 /// What the command line asks `slipway` to do.
 struct CommandLine {
-  enum class Command { kMount, kUmount, kStatus, kPrefetch, kFlush, kInvalidate, kRecover, kDone } command = Command::kDone;
+  enum class Command { kMount, kUmount, kStatus, kPrefetch, kFlush, kInvalidate, kRecover, kLeaseLs, kLeaseBreak, kDone } command = Command::kDone;
   int exit_status = 0;  ///< kDone: help, version or a usage error has been printed
 
   std::string source;
@@ -23,6 +23,8 @@ struct CommandLine {
   int verbosity = 0;  ///< times that -v was given
   bool lazy = false;
   bool json = false;
+  std::string group;  ///< lease break
+  bool yes = false;   ///< lease break
 };
 
 /// Understands `slipway COMMAND ...`, the mount(8) helper form `mount.slipway SOURCE DIR [-sfnvN]

@@ -6,8 +6,11 @@
 #include "server/change_intent.h"
 
 #include <cassert>
+#include <climits>
 #include <memory>
+#include <unistd.h>
 #include <utility>
+#include <vector>
 
 namespace slipway {
 
@@ -53,13 +56,59 @@ bool passes(ErrorCode code) noexcept {
          code == ErrorCode::kReadOnly || code == ErrorCode::kBusy ||
          code == ErrorCode::kInterrupted || code == ErrorCode::kOutOfMemory ||
          code == ErrorCode::kTooManyOpen || code == ErrorCode::kBadHandle ||
-         code == ErrorCode::kTimedOut;
+         code == ErrorCode::kTimedOut || code == ErrorCode::kLeaseLost;
+}
+
+std::vector<std::string> paths_of(const MakeRequest& m, HandleTable&, const std::string&) {
+  return {path_below(m.directory.path, m.name)};
+}
+
+// The file's other names may lie elsewhere, but its content does not change.
+std::vector<std::string> paths_of(const LinkRequest& m, HandleTable&, const std::string&) {
+  return {m.file.path, path_below(m.directory.path, m.name)};
+}
+
+std::vector<std::string> paths_of(const RemoveRequest& m, HandleTable&, const std::string&) {
+  return {path_below(m.directory.path, m.name)};
+}
+
+std::vector<std::string> paths_of(const RenameRequest& m, HandleTable&, const std::string&) {
+  return {path_below(m.from.path, m.from_name), path_below(m.to.path, m.to_name)};
+}
+
+// Where an open file is now, as the system says; nothing when it has no name any more.
+std::vector<std::string> paths_of_handle(std::uint64_t handle, HandleTable& handles,
+                                         const std::string& root) {
+  const Result<std::shared_ptr<OpenImage>> image = handles.find(handle);
+  const Result<int> fd = image ? (*image)->file->descriptor() : fail(image.error());
+  if (!fd)
+    return {};
+  std::string path(PATH_MAX, '\0');
+  const ssize_t length =
+      ::readlink(fmt::format("/proc/self/fd/{}", *fd).c_str(), path.data(), path.size());
+  path.resize(length > 0 ? static_cast<std::size_t>(length) : 0);
+  const std::string top = root == "/" ? root : root + "/";
+  if (!path.starts_with(top) || path.ends_with(" (deleted)"))
+    return {};
+  return {path.substr(top.size())};
+}
+
+std::vector<std::string> paths_of(const SetattrRequest& m, HandleTable& handles,
+                                  const std::string& root) {
+  if (m.handle != 0)
+    return paths_of_handle(m.handle, handles, root);
+  return {m.node.path};
+}
+
+std::vector<std::string> paths_of(const CopyRequest& m, HandleTable& handles,
+                                  const std::string& root) {
+  return paths_of_handle(m.to, handles, root);
 }
 
 }  // namespace
 
 bool ChangeAnswers::takes(const Request& request) noexcept {
-  return request.header.type >= MessageType::kMake && request.header.type <= MessageType::kCommit;
+  return request.header.type >= MessageType::kMake && request.header.type <= MessageType::kLease;
 }
 
 Result<Bytes> ChangeAnswers::answer(const Request& request) {
@@ -80,22 +129,30 @@ Result<Bytes> ChangeAnswers::answer(const Request& request) {
     return frame_of(header, change(*copy, header.type));
   if (const auto* sync = std::get_if<SyncRequest>(&request.body))
     return frame_of(header, empty_body_of(store_.sync(*sync)));
+  if (const auto* lease = std::get_if<LeaseRequest>(&request.body)) {
+    if (side_.leases == nullptr)
+      return fail(ErrorCode::kNotSupported, "this session has no leases");
+    return frame_of(header, body_of(side_.leases->answer(*lease)));
+  }
   if (side_.checkpoints == nullptr)
     return refused();
   if (const auto* stage = std::get_if<StageRequest>(&request.body))
     return frame_of(header, empty_body_of(side_.checkpoints->stage(*stage)));
   const auto* const commit = std::get_if<CommitRequest>(&request.body);
   assert(commit != nullptr);
-  return frame_of(header, body_of(side_.checkpoints->commit(*commit, handles_)));
+  return frame_of(header, body_of(side_.checkpoints->commit(*commit, handles_, side_.leases)));
 }
 
 template <class T>
 Result<Bytes> ChangeAnswers::change(const T& request, MessageType type) {
-  if (side_.operations == nullptr)
+  if (side_.operations == nullptr) {
+    SLIPWAY_TRY_ASSIGN(const LeaseStore::Passage passage, enter(request));
     return run(request);
+  }
   SLIPWAY_TRY_ASSIGN(OperationLog::Turn turn, side_.operations->begin(request.operation, type));
   if (turn.result())
     return repeat(request, *turn.result());
+  SLIPWAY_TRY_ASSIGN(const LeaseStore::Passage passage, enter(request));
   if (turn.intent()) {
     if (std::optional<Bytes> body = done_since(*turn.intent(), store_, request)) {
       const OperationResult result{0, std::move(*body)};
@@ -118,6 +175,14 @@ Result<Bytes> ChangeAnswers::change(const T& request, MessageType type) {
     turn.finish(result);
   }
   return body;
+}
+
+template <class T>
+Result<LeaseStore::Passage> ChangeAnswers::enter(const T& request) {
+  if (side_.leases == nullptr)
+    return LeaseStore::Passage();
+  return side_.leases->enter(paths_of(request, handles_, side_.leases->export_path()),
+                             LeaseStore::Purpose::kChange);
 }
 
 template <class T>

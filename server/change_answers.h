@@ -3,6 +3,7 @@
 #include "server/checkpoints.h"
 #include "server/handle_table.h"
 #include "server/image_store.h"
+#include "server/lease_store.h"
 #include "server/operation_log.h"
 #include "server/request.h"
 
@@ -13,6 +14,7 @@ struct WriteSide {
   bool allowed = false;                ///< else everything that changes something is kReadOnly
   OperationLog* operations = nullptr;  ///< null: changes run once within this session only
   Checkpoints* checkpoints = nullptr;  ///< null: stages and commits are kReadOnly
+  LeaseStore* leases = nullptr;        ///< null: nobody excludes anybody
 };
 
 /// Answers the messages of kFeatureWrites: runs changes once, over sessions. Any thread; no lock of
@@ -33,6 +35,10 @@ class ChangeAnswers {
  private:
   template <class T>
   Result<Bytes> change(const T& request, MessageType type);
+
+  /// Leave to run a change: of all groups that it touches.
+  template <class T>
+  Result<LeaseStore::Passage> enter(const T& request);
 
   // The body of the reply to a change that runs now.
   Result<Bytes> run(const MakeRequest& request);

@@ -35,6 +35,16 @@ Status check_parts(const CommitRequest& request, JournalFile& journal) {
   return checked;
 }
 
+Result<LeaseStore::Passage> enter(const CommitRequest& request, LeaseStore* leases) {
+  std::vector<std::string> paths;
+  for (const CommitFile& file : request.files)
+    if (!file.node.path.empty())  // without a name nobody else can have it
+      paths.push_back(file.node.path);
+  if (leases == nullptr)
+    return LeaseStore::Passage();
+  return leases->enter(paths, LeaseStore::Purpose::kCommit);
+}
+
 }  // namespace
 
 std::string CheckpointGroup::directory_name(const ClientId& client, const GroupId& group) {
@@ -83,21 +93,29 @@ Status CheckpointGroup::stage_held(const StageRequest& request, ByteView body) {
   if (directory_.contains(kCommitPrefix, request.checkpoint))
     return {};
   SLIPWAY_TRY_ASSIGN(JournalFile* const journal, make_stage(request.checkpoint));
-  if (journal->has(request.part))
+  if (!journal->has(request.part))
+    return journal->append_part(request.part, body);
+  if (journal->is_part(request.part, body))
     return {};
-  return journal->append_part(request.part, body);
+  // The client was started anew and cuts its checkpoint differently: nothing of before belongs to
+  // it. What it had staged again already is missing at the commit, and is staged once more.
+  drop_stage(request.checkpoint);
+  SLIPWAY_TRY_ASSIGN(JournalFile* const anew, make_stage(request.checkpoint));
+  return anew->append_part(request.part, body);
 }
 
-Result<CommitReply> CheckpointGroup::commit(const CommitRequest& request, HandleTable& handles) {
+Result<CommitReply> CheckpointGroup::commit(const CommitRequest& request, HandleTable& handles,
+                                            LeaseStore* leases) {
   const std::lock_guard guard(commit_mutex_);
   std::unique_lock state(mutex_);
   SLIPWAY_TRY(hold());
-  Result<CommitReply> reply = commit_held(request, handles, state);
+  Result<CommitReply> reply = commit_held(request, handles, leases, state);
   let_go();
   return reply;
 }
 
 Result<CommitReply> CheckpointGroup::commit_held(const CommitRequest& request, HandleTable& handles,
+                                                 LeaseStore* leases,
                                                  std::unique_lock<std::mutex>& state) {
   SLIPWAY_TRY(apply_pending(&handles));
   SLIPWAY_TRY_ASSIGN(AppliedRecord applied, directory_.read_applied());
@@ -110,10 +128,14 @@ Result<CommitReply> CheckpointGroup::commit_held(const CommitRequest& request, H
                                                     ? make_stage(request.checkpoint)
                                                     : load_stage(request.checkpoint));
   SLIPWAY_TRY(check_parts(request, *staged));
+  // No lease changes hands before all is applied.
+  SLIPWAY_TRY_ASSIGN(const LeaseStore::Passage passage, enter(request, leases));
   std::vector<CheckpointTarget> targets(request.files.size());
   for (std::size_t i = 0; i < targets.size(); ++i) {
     SLIPWAY_TRY_ASSIGN(targets[i],
                        open_target(request.files[i], TargetMode::kFirst, store_, &handles));
+    if (targets[i].status == 0 && passage.is_refused(request.files[i].node.path))
+      targets[i].status = static_cast<std::uint32_t>(ErrorCode::kStale);
   }
   SLIPWAY_TRY(check_space(request, targets, *staged));
   CommitPlan plan{request, {}};

@@ -8,6 +8,7 @@
 #include "server/checkpoint_target.h"
 #include "server/directory_store.h"
 #include "server/handle_table.h"
+#include "server/lease_store.h"
 
 #include <chrono>
 #include <map>
@@ -37,7 +38,9 @@ class CheckpointGroup {
   /// `body`: the request as it is encoded.
   Status stage(const StageRequest& request, ByteView body);
 
-  Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles);
+  /// `leases`: null when nobody excludes anybody.
+  Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles,
+                             LeaseStore* leases);
 
   /// Applies what was committed and not applied.
   Status recover();
@@ -69,7 +72,7 @@ class CheckpointGroup {
 
   Status stage_held(const StageRequest& request, ByteView body);
   Result<CommitReply> commit_held(const CommitRequest& request, HandleTable& handles,
-                                  std::unique_lock<std::mutex>& state);
+                                  LeaseStore* leases, std::unique_lock<std::mutex>& state);
   Status apply_pending(HandleTable* handles);
   Result<CommitReply> redo(std::uint64_t checkpoint, HandleTable* handles);
   void set_aside(std::uint64_t checkpoint, std::string_view prefix);

@@ -137,6 +137,14 @@ Result<Bytes> JournalFile::read_record(const Place& place) const {
   return record;
 }
 
+bool JournalFile::is_part(std::uint32_t part, ByteView body) const {
+  const auto found = parts_.find(part);
+  if (found == parts_.end())
+    return false;
+  const Result<Bytes> staged = read_record(found->second);
+  return staged && std::equal(staged->begin(), staged->end(), body.begin(), body.end());
+}
+
 bool JournalFile::is_current(int directory, const std::string& name) const {
   struct stat there {};
 

@@ -35,6 +35,9 @@ class JournalFile {
 
   bool has(std::uint32_t part) const { return parts_.contains(part); }
 
+  /// Whether a part was staged with these very bytes.
+  bool is_part(std::uint32_t part, ByteView body) const;
+
   std::uint64_t checkpoint() const noexcept { return head_.checkpoint; }
 
   /// The last record, if that is a commit.

@@ -33,7 +33,9 @@ bool is_too_big(int fd, std::uint64_t size) {
 
 // What is open under the session's handle, when that is the file: it has lost its name, or this
 // user may not open it for writing any more (made with a mode of 0444, say) but still has it open.
-bool take_handle(const CommitFile& file, ErrorCode refused, DirectoryStore& store,
+// Sets the status too: a file that lost its last name without its client's knowing is refused, so
+// that what was written to it is in a copy.
+bool take_handle(const CommitFile& file, TargetMode mode, ErrorCode refused, DirectoryStore& store,
                  HandleTable* handles, CheckpointTarget& target) {
   if (file.handle == 0 || handles == nullptr)
     return false;
@@ -44,9 +46,11 @@ bool take_handle(const CommitFile& file, ErrorCode refused, DirectoryStore& stor
     return false;
   const bool is_closed_to_us =
       refused == ErrorCode::kAccessDenied && store.getattr({file.node.path, file.base.id});
-  if (now->nlink != 0 && !is_closed_to_us)
+  const bool is_nameless = file.node.path.empty();  // what it has are other names than ours
+  if (now->nlink != 0 && !is_nameless && !is_closed_to_us)
     return false;
-  target.status = 0;
+  const bool is_taken_away = now->nlink == 0 && !is_nameless && mode == TargetMode::kFirst;
+  target.status = is_taken_away ? static_cast<std::uint32_t>(ErrorCode::kNotFound) : 0;
   target.fd = *fd;
   target.handle = std::move(*image);
   return true;
@@ -146,11 +150,13 @@ Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, Di
   if (opened) {
     target.owned = std::move(opened->fd);
     target.fd = target.owned.get();
-  } else if (!take_handle(file, opened.error().code, store, handles, target)) {
+  } else if (!take_handle(file, mode, opened.error().code, store, handles, target)) {
     target.status = static_cast<std::uint32_t>(opened.error().code);
     return target;
   }
   SLIPWAY_TRY_ASSIGN(const Attributes now, store.attributes_of_fd(target.fd));
+  if (target.status != 0)
+    return target;
   if (mode == TargetMode::kFirst && !same_content(now.version, file.base))
     target.status = static_cast<std::uint32_t>(ErrorCode::kStale);
   else if (is_too_big(target.fd, file.size))

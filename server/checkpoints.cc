@@ -120,9 +120,12 @@ class CheckpointJournals final : public Checkpoints {
     return group->stage(request, body);
   }
 
-  Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles) override {
+  using Checkpoints::commit;
+
+  Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles,
+                             LeaseStore* leases) override {
     SLIPWAY_TRY_ASSIGN(const std::shared_ptr<CheckpointGroup> group, find(request.group));
-    return group->commit(request, handles);
+    return group->commit(request, handles, leases);
   }
 
  private:

@@ -3,6 +3,7 @@
 #include "base/result.h"
 #include "server/directory_store.h"
 #include "server/handle_table.h"
+#include "server/lease_store.h"
 #include "wire/write_messages.h"
 
 #include <array>
@@ -30,7 +31,13 @@ class Checkpoints {
 
   /// Errors are what passes (kNoSpace, kQuota, kIo, kBusy: nothing was applied, or it will be,
   /// once, by a later call) and kInvalid for a checkpoint whose parts are not all there.
-  virtual Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles) = 0;
+  /// kLeaseLost, and kBusy, also as `leases` say; null: nobody excludes anybody.
+  virtual Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles,
+                                     LeaseStore* leases) = 0;
+
+  Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles) {
+    return commit(request, handles, nullptr);
+  }
 };
 
 }  // namespace slipway

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <unistd.h>
 
 namespace slipway {
@@ -20,8 +22,12 @@ Result<Attributes> DirectoryFile::attributes() {
 
 Result<ImageChunk> DirectoryFile::read(const ReadWish& wish, Bytes& to) {
   static constexpr int kTriesMax = 8;
+  static constexpr int kTriesAtOnce = 3;
   const std::size_t before = to.size();
   for (int i = 0; i < kTriesMax; ++i) {
+    // A commit takes some milliseconds for a file; then it is at rest again.
+    if (i >= kTriesAtOnce)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1 << i));
     to.resize(before);
     ImageChunk chunk;
     // The clock is read before the first byte: what is old enough then can't have been changed

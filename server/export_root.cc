@@ -166,6 +166,23 @@ std::string choose_journal_directory(const ExportRoot& root,
   return directory.empty() ? "" : directory + "/journal-" + to_hex(root.id);
 }
 
+// The export's own, which everybody may write to; without it the user's, and then leases exclude no
+// other users.
+std::string choose_lease_directory(const ExportRoot& root,
+                                   const std::optional<StateDirectory>& state) {
+  if (state) {
+    const std::string shared = state->root + "/" + std::string(kStateDirectoryName) + "/leases";
+
+    struct stat info {};
+
+    if (::lstat(shared.c_str(), &info) == 0 && S_ISDIR(info.st_mode) &&
+        ::faccessat(AT_FDCWD, shared.c_str(), W_OK | X_OK, AT_EACCESS) == 0)
+      return shared;
+  }
+  const std::string directory = user_state_directory();
+  return directory.empty() ? "" : directory + "/leases-" + to_hex(state ? state->id : root.id);
+}
+
 void identify(ExportRoot& root, const std::optional<StateDirectory>& state) {
   root.initialised = state.has_value();
   if (!state) {
@@ -219,6 +236,8 @@ Result<ExportRoot> open_export(const std::string& typed, const std::string& rest
   root->state_root = state ? state->root : "";
   root->profile_directory = choose_profile_directory(*root, state);
   root->journal_directory = choose_journal_directory(*root, state);
+  root->lease_directory = choose_lease_directory(*root, state);
+  root->lease_top = state ? state->root : root->path;
   return root;
 }
 

@@ -21,6 +21,8 @@ struct ExportRoot {
   std::string state_root;    ///< the directory whose `.slipway` it is; "": not initialised
   std::string profile_directory;  ///< ProfileBox's; "": nowhere
   std::string journal_directory;  ///< Checkpoints', of this user and export; "": nowhere
+  std::string lease_directory;    ///< LeaseDirectory's; "": nowhere
+  std::string lease_top;          ///< groups lie directly below it: `state_root`, or `path`
 };
 
 /// What a client may mount. Errors are one line for the person who mounts.

@@ -60,7 +60,8 @@ constexpr StateFolder kFolders[] = {{"manifests", 0755},
                                     {"frames", 0755},
                                     {"roots", 0755},
                                     {"profiles", 01777},
-                                    {"journal", 01777}};
+                                    {"journal", 01777},
+                                    {"leases", 01777}};
 
 // Those that are there keep the mode that an administrator may have given them.
 Status make_folders(const std::string& root) {

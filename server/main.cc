@@ -47,6 +47,10 @@ int main(int argc, char** argv) {
         return slipway::run_manifest_show_command(line.publishing.show);
       case slipway::CommandLine::Command::kManifestCheck:
         return slipway::run_manifest_check_command(line.publishing.check);
+      case slipway::CommandLine::Command::kLeaseLs:
+        return slipway::run_lease_ls_command(line.lease);
+      case slipway::CommandLine::Command::kLeaseBreak:
+        return slipway::run_lease_break_command(line.lease);
       case slipway::CommandLine::Command::kExit:
         return line.exit_status;
     }

@@ -91,6 +91,14 @@ CommandLine parse_command_line(int argc, char** argv) {
       "init", "Give an export its identity: makes EXPORT/.slipway and prints the id");
   init->add_option("EXPORT", line.init_directory, "The directory")->required();
   const PublishSubcommands publishing = add_publish_commands(app, line.publishing);
+  CLI::App* const lease = app.add_subcommand("lease", "Show or break leases: who may change what");
+  lease->require_subcommand(1);
+  CLI::App* const lease_ls = lease->add_subcommand("ls", "List an export's leases");
+  CLI::App* const lease_break = lease->add_subcommand("break", "Take a lease from its holder");
+  for (CLI::App* const command : {lease_ls, lease_break})
+    command->add_option("EXPORT", line.lease.directory, "The directory")->required();
+  lease_break->add_option("GROUP", line.lease.group, "The group, as listed")->required();
+  lease_break->add_flag("--yes", line.lease.yes, "Don't ask");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -104,7 +112,9 @@ CommandLine parse_command_line(int argc, char** argv) {
   }
   if (line.publishing.gc.paths.empty())
     line.publishing.gc.paths = {"."};
-  line.command = parsed_command(*session, publishing);
+  line.command = lease_ls->parsed()      ? CommandLine::Command::kLeaseLs
+                 : lease_break->parsed() ? CommandLine::Command::kLeaseBreak
+                                         : parsed_command(*session, publishing);
   return line;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "server/lease_command.h"
 #include "server/publish_options.h"
 #include "server/session_setup.h"
 
@@ -16,10 +17,13 @@ struct CommandLine {
     kGc,
     kManifestShow,
     kManifestCheck,
+    kLeaseLs,
+    kLeaseBreak,
     kExit
   } command = Command::kExit;
   SessionOptions session;
   std::string init_directory;
+  LeaseCommandOptions lease;
   PublishCommandLine publishing;
   int exit_status = 0;  ///< for kExit: help or the version was printed, or an error
 };

@@ -74,6 +74,8 @@ Status decode_body(Request& request, ByteView body) {
       return decode_into(request, decode_stage_request(body));
     case MessageType::kCommit:
       return decode_into(request, decode_commit_request(body));
+    case MessageType::kLease:
+      return decode_into(request, decode_lease_request(body));
   }
   return fail(ErrorCode::kProtocol, "unknown message");
 }
@@ -114,6 +116,8 @@ std::uint64_t cost_of(const Request& request, std::size_t frame_size) noexcept {
     cost += kFrameDataMax;
   } else if (std::holds_alternative<ProfileRequest>(request.body)) {
     cost += kProfileMax;
+  } else if (std::holds_alternative<LeaseRequest>(request.body)) {
+    cost += kSshFrameMax;
   }
   return cost;
 }

@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "wire/frame.h"
+#include "wire/lease_messages.h"
 #include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
@@ -25,7 +26,7 @@ struct Request {
                ReaddirRequest, ReadlinkRequest, StatfsRequest, OpenRequest, CloseRequest,
                ReadRequest, ConfirmRequest, ManifestRequest, LeavesRequest, ProfileRequest,
                PutProfileRequest, MakeRequest, LinkRequest, RemoveRequest, RenameRequest,
-               SetattrRequest, CopyRequest, SyncRequest, StageRequest, CommitRequest>
+               SetattrRequest, CopyRequest, SyncRequest, StageRequest, CommitRequest, LeaseRequest>
       body;
 
   /// Nobody waits for it: asked so, or a comparison that reads whole regions.

@@ -21,6 +21,12 @@ std::string environment(const char* name) {
   return value != nullptr ? value : "";
 }
 
+// SLIPWAYD_LEASE_SECONDS is for tests, which can't wait for a minute.
+std::chrono::milliseconds lease_length() {
+  const long seconds = std::strtol(environment("SLIPWAYD_LEASE_SECONDS").c_str(), nullptr, 10);
+  return seconds > 0 && seconds < 3600 ? std::chrono::seconds(seconds) : kLeaseLength;
+}
+
 // The first of the client's suites that this machine does well.
 Result<CipherSuite> choose_suite(const ClientSetup& client) {
   for (const CipherSuite suite : client.suites) {
@@ -93,6 +99,23 @@ Status allow_changes(SetUpSession& session, DirectoryStore& store, const ExportR
   return {};
 }
 
+// Only together with changes. Without a place for them the session goes on as with an older server:
+// versions decide.
+void allow_leases(SetUpSession& session, const ExportRoot& root, const ClientSetup& client) {
+  LeaseStore::Options leases;
+  leases.directory = root.lease_directory;
+  leases.top = root.lease_top;
+  if (root.path != root.lease_top)
+    leases.prefix = root.path.substr(root.lease_top == "/" ? 1 : root.lease_top.size() + 1);
+  leases.holder = {client.client_id, client.mount_id, client.client_name, user_name(::geteuid())};
+  leases.length = lease_length();
+  Result<std::unique_ptr<LeaseStore>> opened = LeaseStore::open(std::move(leases));
+  if (opened)
+    session.leases = std::move(*opened);
+  else
+    log_warning("no leases: {}", opened.error().message);
+}
+
 Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& options) {
   if (client.version_min > kProtocolVersion || client.version_max < kProtocolVersion)
     return fail(ErrorCode::kVersionMismatch,
@@ -110,6 +133,10 @@ Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& op
   setup.features = client.features & kFeaturesSupported;
   if (!options.read_only && (setup.features & kFeatureWrites) != 0)
     SLIPWAY_TRY(allow_changes(answer.session, directory_store, root, client));
+  if (answer.session.checkpoints != nullptr && (setup.features & kFeatureLeases) != 0)
+    allow_leases(answer.session, root, client);
+  if (answer.session.leases == nullptr)
+    setup.features &= ~kFeatureLeases;
   SLIPWAY_TRY_ASSIGN(setup.root, answer.session.store->getattr({}));
   answer.session.listener = try_to_listen(client, options.listen);
 

@@ -28,11 +28,12 @@ struct SetUpSession {
   ProfileDrop profiles;
   std::unique_ptr<Checkpoints> checkpoints;  ///< refers to the store; null: read-only
   std::unique_ptr<OperationLog> operations;  ///< null: read-only
+  std::unique_ptr<LeaseStore> leases;        ///< null: the client or the server has none
   std::string description;                   ///< one line for the log, escaped
 
   /// Of what is owned here.
   WriteSide write_side() const noexcept {
-    return {checkpoints != nullptr, operations.get(), checkpoints.get()};
+    return {checkpoints != nullptr, operations.get(), checkpoints.get(), leases.get()};
   }
 };
 

@@ -39,6 +39,13 @@ int recover_command(const std::string& cache, bool json, const Mounter& mounter)
 /// Brings whole files of mounts into their caches; returns when they are there. One at a time.
 int prefetch_command(const std::vector<std::string>& paths);
 
+/// Prints the leases on a server's groups, as one mount or all of this user's see them.
+int lease_ls_command(const std::string& mountpoint, bool json);
+
+/// Takes the lease on a group away from whoever holds it, after telling from whom and, unless `yes`,
+/// asking on the terminal.
+int lease_break_command(const std::string& mountpoint, const std::string& group, bool yes);
+
 /// Prints the status of one mount, or of all of this user's when `mountpoint` is empty.
 int status_command(const std::string& mountpoint, bool json);
 

@@ -55,6 +55,8 @@ struct MountOptions {
   bool write_published = false;
   bool write_through = false;   ///< write=through
   bool durable_remote = false;  ///< durability=remote
+  bool leases = true;           ///< lease=yes
+  Duration lease_wait = std::chrono::seconds(5);  ///< for a lease that another mount holds
   std::uint64_t log_size = std::uint64_t{4} << 30;  ///< bytes of unsent writes
   bool foreground = false;
   bool verbose = false;

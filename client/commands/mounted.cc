@@ -24,6 +24,7 @@ using Json = nlohmann::json;
 constexpr std::chrono::seconds kSetupDeadline{120};  ///< a person may be typing a passphrase
 constexpr std::chrono::seconds kProfileWait{3};  ///< for what was learned to reach the server
 constexpr int kStatusSchema = 1;
+constexpr std::chrono::seconds kLeaseWait{3};    ///< for leases to be given back
 constexpr std::size_t kFlushesKept = 256;  ///< results that nobody may have asked for yet
 
 std::string host_name() {
@@ -220,6 +221,7 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
   FileSystemOptions file_system = file_system_options(options, *m->remote_);
   file_system.guide = m->guide_.get();
   file_system.writeback = m->writeback_.get();
+  file_system.leases = m->leases_.get();
   auto fs = MountedFileSystem::create(file_system, *m->remote_, *m->cache_, *m->cached_source_,
                                       *m->recording_, std::move(fuse));
   auto socket = control_socket_path(mountpoint);
@@ -240,11 +242,15 @@ Mounted::~Mounted() {
   control_.reset();
   if (guide_)
     guide_->flush(SteadyClock::instance().now() + kProfileWait);
+  if (leases_)
+    leases_->end(SteadyClock::instance().now() + kLeaseWait);
   if (writeback_)
     writeback_->stop();
   if (remote_)
     remote_->stop();  // completes every read that still waits
   fs_.reset();
+  lease_control_.reset();
+  leases_.reset();
   writeback_.reset();
   guide_.reset();
   prefetcher_.reset();
@@ -312,8 +318,10 @@ Status Mounted::open_write_back() {
     return {};
   }
   SLIPWAY_TRY_ASSIGN(writeback_, WriteBack::open(options, *remote_, *cache_, *cached_source_));
-  if (remote_->can_write())
+  if (remote_->can_write()) {
+    keep_leases();
     return {};
+  }
   if (!writeback_->is_clean())
     return fail(ErrorCode::kReadOnly,
                 "the cache '{}' holds {} of unsent writes, but the server lets this mount change "
@@ -321,6 +329,19 @@ Status Mounted::open_write_back() {
                 options.cache_directory, format_size(writeback_->stats().unsent_bytes));
   writeback_.reset();
   return {};
+}
+
+void Mounted::keep_leases() {
+  lease_control_ = std::make_unique<LeaseControl>(*remote_);
+  if (!options_.leases || !remote_->has_leases())
+    return;
+  LeaseOptions options;
+  options.wait = options_.lease_wait;
+  LeasedWrites writes;
+  writes.uses = [this] { return writeback_->uses(); };
+  writes.refuse = [this](const auto& which, const Error& why) { writeback_->refuse(which, why); };
+  writes.kick = [this] { writeback_->kick(); };
+  leases_ = std::make_unique<LeaseKeeper>(options, *remote_, std::move(writes));
 }
 
 int Mounted::serve() { return fs_->run(); }
@@ -398,6 +419,7 @@ std::string Mounted::status_json() const {
   status["draining"] = draining_.load();
   if (writeback_)
     status["writes"] = to_json(writeback_->stats());
+  status["leases"] = leases_ ? Json::parse(lease_status_json(*leases_)) : Json::array();
   return status.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -417,6 +439,13 @@ std::string Mounted::handle_control(const std::string& line) {
     return begin_flush(request.value("path", ""), command == "invalidate");
   if (command == "flush-state")
     return tell_flush(request.value("flush", std::uint64_t{0}));
+  if (lease_control_ && command == "lease-ls")
+    return lease_control_->begin_list();
+  if (lease_control_ && command == "lease-break")
+    return lease_control_->begin_break(request.value("group", ""),
+                                       request.value("epoch", std::uint64_t{0}));
+  if (lease_control_ && command == "lease-state")
+    return lease_control_->tell(request.value("question", std::uint64_t{0}));
   return Json{{"error", "unknown command"}}.dump();
 }
 

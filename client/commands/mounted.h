@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/guarded.h"
 #include "cache/block_cache.h"
+#include "commands/lease_control.h"
 #include "commands/mount_options.h"
 #include "control/control_server.h"
 #include "fs/file_system.h"
@@ -19,6 +20,7 @@
 #include "source/have_source.h"
 #include "source/image_guide.h"
 #include "source/prefetcher.h"
+#include "writeback/lease_keeper.h"
 #include "writeback/write_back.h"
 
 namespace slipway {
@@ -69,6 +71,7 @@ class Mounted {
   Mounted(const MountOptions& options, std::string mountpoint);
   std::string handle_control(const std::string& line);
   Status open_write_back();
+  void keep_leases();
   std::string begin_flush(const std::string& path, bool invalidate);
   std::string tell_flush(std::uint64_t id);
   void build_sources();
@@ -87,6 +90,8 @@ class Mounted {
   std::unique_ptr<Prefetcher> prefetcher_;
   std::unique_ptr<ImageGuide> guide_;
   std::unique_ptr<WriteBack> writeback_;  ///< null: nothing can be changed
+  std::unique_ptr<LeaseKeeper> leases_;   ///< null: changes need none
+  std::unique_ptr<LeaseControl> lease_control_;
   std::unique_ptr<MountedFileSystem> fs_;
   std::atomic<bool> released_{false};
   std::atomic<bool> draining_{false};

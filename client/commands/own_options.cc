@@ -43,6 +43,21 @@ Status set_cache_size(const Option& option, MountOptions& m) {
   return {};
 }
 
+/// How long what was seen is believed. An open asks the server in any case.
+Status set_consistency(const Option& option, MountOptions& m) {
+  static constexpr std::string_view kPoll = "poll=";
+  const std::string value = option.value.value_or("");
+  if (value == "close-to-open")
+    return {};
+  if (value == "session") {
+    m.attr_timeout = std::chrono::hours(24 * 365);
+    return {};
+  }
+  if (value.starts_with(kPoll))
+    return assign(seconds({"consistency=poll", value.substr(kPoll.size())}), m.attr_timeout);
+  return bad_value(option, "close-to-open, session or poll=SECONDS");
+}
+
 Status set_log_size(const Option& option, MountOptions& m) {
   SLIPWAY_TRY_ASSIGN(const std::uint64_t bytes, size(option));
   if (bytes < kLogSizeMin)
@@ -168,7 +183,10 @@ const std::map<std::string, OptionSetter, std::less<>>& own_options() {
        [](auto& o, auto& m) {
          return choice(o, m.durable_remote, {{"local", false}, {"remote", true}});
        }},
+      {"lease", [](auto& o, auto& m) { return yes_or_no(o, m.leases); }},
+      {"lease_wait", [](auto& o, auto& m) { return assign(seconds(o), m.lease_wait); }},
       {"log_size", set_log_size},
+      {"consistency", set_consistency},
       {"write_published", [](auto& o, auto& m) { return flag(o, m.write_published); }},
       {"writable_opens", [](auto& o, auto& m) { return flag(o, m.writable_opens); }},
       {"nonempty", [](auto& o, auto& m) { return flag(o, m.nonempty); }},

@@ -19,6 +19,25 @@ constexpr const char* kRequest = R"({"version": 1, "command": "status"})";
 
 std::string bytes(const Json& value) { return format_size(value.get<std::uint64_t>()); }
 
+/// What is unsent, why it is, and what was lost or kept aside.
+void print_writes(const Json& s) {
+  if (!s.contains("writes"))
+    return;
+  const Json& writes = s.at("writes");
+  const auto files = writes.at("unsent_files").get<std::uint64_t>();
+  const std::string why = writes.at("waiting_for").get<std::string>();
+  fmt::print("  writes     {} unsent in {} files, {} sent{}{}{}\n",
+             bytes(writes.at("unsent_bytes")), files, bytes(writes.at("sent_bytes")),
+             s.value("draining", false) ? "; unmounted, sending goes on" : "",
+             why.empty() ? "" : "; waiting: ", why);
+  if (writes.at("sync_failed").get<bool>())
+    fmt::print("  ALARM      this host's disk failed to keep writes: fsync fails until a new mount\n");
+  if (writes.at("log_damaged").get<bool>())
+    fmt::print("  ALARM      the write log was damaged: see the log, and damaged-* in its directory\n");
+  for (const Json& conflict : writes.at("conflicts"))
+    fmt::print("  CONFLICT   {}\n", conflict.get<std::string>());
+}
+
 void print_text(const Json& s) {
   const Json& link = s.at("link");
   const Json& cache = s.at("cache");
@@ -41,6 +60,7 @@ void print_text(const Json& s) {
              reads.at("hits").get<std::uint64_t>(), reads.at("misses").get<std::uint64_t>(),
              reads.at("waiting").get<std::uint64_t>(),
              cache.at("corrupt_units").get<std::uint64_t>());
+  print_writes(s);
   const Json& prefetch = s.at("prefetch");
   if (prefetch.at("images").get<std::uint64_t>() > 0)
     fmt::print("  prefetch   {} of {} of {} images\n", bytes(prefetch.at("bytes_done")),

@@ -167,8 +167,14 @@ Result<int> unmount_one(const std::string& typed, const UmountOptions& options) 
   SLIPWAY_TRY_ASSIGN(const std::string mountpoint, absolute_mountpoint(typed));
   SLIPWAY_TRY_ASSIGN(const auto table, read_mount_table());
   const auto entry = find_mount(table, mountpoint);
-  if (!entry)
+  if (!entry) {
+    // Unmounted by umount(8): its process may still be sending.
+    const Json status = ask(mountpoint, "status");
+    const UniqueFd draining = watch_process(mountpoint);
+    if (status.is_object() && status.value("draining", false) && draining)
+      return wait_for_end(mountpoint, draining, options, unsent_of(status));
     return fail(ErrorCode::kInvalid, "'{}' is not mounted", mountpoint);
+  }
   if (entry->type != kMountType)
     return fail(ErrorCode::kInvalid, "'{}' is a mount of type {}, not slipway", mountpoint,
                 entry->type);

@@ -1,6 +1,7 @@
 #include "fs/changes.h"
 
 #include "base/log.h"
+#include "writeback/lease_gate.h"
 #include "writeback/write_back.h"
 
 #include <utility>
@@ -27,22 +28,54 @@ Status check_name(const std::string& path, const std::string& name) {
 }  // namespace
 
 Changes::Changes(RemoteSession& remote, InodeTable& table, Names& names, Files& files,
-                 WriteBack* writeback)
-    : remote_(remote), table_(table), names_(names), files_(files), writeback_(writeback) {}
+                 WriteBack* writeback, LeaseGate* leases)
+    : remote_(remote),
+      table_(table),
+      names_(names),
+      files_(files),
+      writeback_(writeback),
+      leases_(leases) {}
 
 template <class T>
 void Changes::after_writes(const Done<T>& done, const Slot& slot,
+                           const std::vector<std::string>& paths,
                            std::function<void(const Done<T>&)> then) {
   if (writeback_ == nullptr)
     return done(fail(ErrorCode::kReadOnly, "the mount is read-only"));
-  writeback_->flush_and_hold([done, slot, then = std::move(then)](Result<WriteBack::Hold> hold) {
+  if (leases_ != nullptr && !paths.empty()) {
+    // The lease is held until the change is over.
+    const auto question = leases_->enter(
+        paths, [this, done, slot, paths, then = std::move(then)](Result<LeaseGate::Hold> lease) {
+          if (!lease)
+            return done(fail(std::move(lease).error()));
+          after_flush<T>([done, lease = std::move(*lease)](Result<T> r) { done(std::move(r)); },
+                         slot, paths, then);
+        });
+    return slot->bind(1, [this, question] { leases_->cancel(question); });
+  }
+  after_flush<T>(done, slot, paths, std::move(then));
+}
+
+template <class T>
+void Changes::after_flush(const Done<T>& done, const Slot& slot,
+                          const std::vector<std::string>& paths,
+                          std::function<void(const Done<T>&)> then) {
+  const auto held = [done, slot, then = std::move(then)](Result<WriteBack::Hold> hold) {
     if (!hold)
       return done(fail(std::move(hold).error()));
     if (slot->cancelled())
       return done(fail(ErrorCode::kCancelled, "interrupted"));
     // The hold lasts until the change is done and known everywhere.
     then([done, hold = std::move(*hold)](Result<T> result) { done(std::move(result)); });
-  });
+  };
+  writeback_->flush_and_hold(paths, held);
+}
+
+WriteBack::NamesLeft Changes::names_left(const std::string& removed) const {
+  return [this, removed](const FileId& id) {
+    const InodeTable::NamesLeft left = table_.names_left(id, removed);
+    return WriteBack::NameLeft{left.path, left.is_any};
+  };
 }
 
 Result<NodeView> Changes::directory(const NameRef& of) const {
@@ -61,7 +94,7 @@ void Changes::make_file(const MakeSpec& spec, bool exclusive, Done<Created> aske
   request.name = spec.name;
   request.mode = spec.mode;
   request.exclusive = exclusive;
-  after_writes<Created>(asker, slot, [this, request, parent = spec.parent, slot](const auto& done) {
+  after_writes<Created>(asker, slot, {join(parent->path, spec.name)}, [this, request, parent = spec.parent, slot](const auto& done) {
     const TimePoint asked = now();
     const CallId call = remote_.make_file(
         request, [this, request, parent, done, asked](Result<OpenedHandle> made) {
@@ -86,7 +119,7 @@ void Changes::make_file(const MakeSpec& spec, bool exclusive, Done<Created> aske
 
 void Changes::make_node(MakeRequest request, const std::string& path, std::uint64_t parent,
                         Done<Entry> asker, const Slot& slot) {
-  after_writes<Entry>(asker, slot, [this, request = std::move(request), path, parent,
+  after_writes<Entry>(asker, slot, {path}, [this, request = std::move(request), path, parent,
                                    slot](const auto& done) {
     const TimePoint asked = now();
     const CallId call =
@@ -136,7 +169,8 @@ void Changes::link(std::uint64_t nodeid, const NameRef& to, Done<Entry> asker, c
   request.file = node->ref();
   request.directory = parent->ref();
   request.name = to.name;
-  after_writes<Entry>(asker, slot, [this, request, nodeid, parent = to.parent, slot](const auto& done) {
+  after_writes<Entry>(asker, slot, {node->path, join(parent->path, to.name)},
+                      [this, request, nodeid, parent = to.parent, slot](const auto& done) {
     const TimePoint asked = now();
     const CallId call =
         remote_.link(request, [this, request, nodeid, parent, done, asked](Result<Attributes> is) {
@@ -159,13 +193,15 @@ void Changes::remove(const NameRef& what, bool is_directory, Done<Nothing> asker
   request.directory = parent->ref();
   request.name = what.name;
   request.is_directory = is_directory;
-  after_writes<Nothing>(asker, slot, [this, request, parent = what.parent, slot](const auto& done) {
+  after_writes<Nothing>(asker, slot, {join(parent->path, what.name)},
+                        [this, request, parent = what.parent, slot](const auto& done) {
     const CallId call =
         remote_.remove(request, [this, request, parent, done](Result<Nothing> removed) {
           if (removed) {
             table_.expire(parent);
-            table_.remove(join(request.directory.path, request.name));
-            writeback_->removed(join(request.directory.path, request.name));
+            const std::string path = join(request.directory.path, request.name);
+            table_.remove(path);
+            writeback_->removed(path, names_left(path));
           }
           done(std::move(removed));
         });
@@ -185,7 +221,9 @@ void Changes::rename(const NameRef& from, const NameRef& to, std::uint32_t flags
   request.to = target->ref();
   request.to_name = to.name;
   request.flags = flags;
-  after_writes<Nothing>(asker, slot, [this, request, from, to, slot](const auto& done) {
+  after_writes<Nothing>(asker, slot,
+                        {join(source->path, from.name), join(target->path, to.name)},
+                        [this, request, from, to, slot](const auto& done) {
     const CallId call = remote_.rename(request, [this, request, from, to,
                                                  done](Result<Attributes> is) {
       if (!is)
@@ -194,16 +232,19 @@ void Changes::rename(const NameRef& from, const NameRef& to, std::uint32_t flags
       const std::string new_path = join(request.to.path, request.to_name);
       table_.expire(from.parent);
       table_.expire(to.parent);
-      if ((request.flags & kRenameExchange) != 0) {
+      const bool is_exchange = (request.flags & kRenameExchange) != 0;
+      if (is_exchange) {
         table_.exchange(old_path, new_path);
         remote_.moved(old_path, "//");
         remote_.moved(new_path, old_path);
         remote_.moved("//", new_path);
       } else {
+        table_.remove(new_path);
+        writeback_->removed(new_path, names_left(new_path));
         table_.move(old_path, new_path);
         remote_.moved(old_path, new_path);
       }
-      writeback_->moved(old_path, new_path, (request.flags & kRenameExchange) != 0);
+      writeback_->moved(old_path, new_path, is_exchange);
       done(Nothing{});
     });
     slot->bind(2, [this, call] { remote_.cancel(call); });
@@ -224,26 +265,42 @@ void Changes::setattr(std::uint64_t nodeid, const AttributeChange& change,
   request.gid = change.gid;
   request.atime = change.atime;
   request.mtime = change.mtime;
-  after_writes<TimedAttributes>(asker, slot, [this, request, nodeid, slot](const auto& done) {
-    const CallId call =
-        remote_.setattr(request, [this, nodeid, done](Result<ChangeReply> changed) {
-          if (!changed)
-            return done(fail(std::move(changed).error()));
-          files_.own_change(nodeid, *changed);
+  // Without a name nobody else has it.
+  std::vector<std::string> paths;
+  if (!node->path.empty() || nodeid == kRootNodeId)
+    paths.push_back(node->path);
+  after_writes<TimedAttributes>(asker, slot, paths, [this, request, nodeid, slot](const auto& done) {
+    send_setattr(request, nodeid, done, slot);
+  });
+}
+
+void Changes::send_setattr(const SetattrRequest& request, std::uint64_t nodeid,
+                           const Done<TimedAttributes>& done, const Slot& slot) {
+  const CallId call =
+      remote_.setattr(request, [this, request, nodeid, done, slot](Result<ChangeReply> changed) {
+        // Who had it open has closed it meanwhile.
+        if (!changed && changed.error().code == ErrorCode::kBadHandle && request.handle != 0) {
+          SetattrRequest by_name = request;
+          by_name.handle = 0;
+          return send_setattr(by_name, nodeid, done, slot);
+        }
+        if (!changed)
+          return done(fail(std::move(changed).error()));
+        files_.own_change(nodeid, *changed, [this, nodeid, done] {
           const auto after = table_.find(nodeid);
           if (!after)
             return done(fail(after.error()));
           done(TimedAttributes{after->attributes, names_.attr_timeout()});
         });
-    slot->bind(2, [this, call] { remote_.cancel(call); });
-  });
+      });
+  slot->bind(request.handle != 0 ? 2 : 3, [this, call] { remote_.cancel(call); });
 }
 
 void Changes::sync(std::uint64_t nodeid, Done<Nothing> asker, const Slot& slot) {
   const auto node = table_.find(nodeid);
   if (!node)
     return asker(fail(node.error()));
-  after_writes<Nothing>(asker, slot, [this, request = SyncRequest{node->ref()},
+  after_writes<Nothing>(asker, slot, {}, [this, request = SyncRequest{node->ref()},
                                      slot](const auto& done) {
     const CallId call = remote_.sync(request, done);
     slot->bind(2, [this, call] { remote_.cancel(call); });

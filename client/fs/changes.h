@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace slipway {
 
+class LeaseGate;
 class WriteBack;
 
 /// Who makes something, and what with.
@@ -44,7 +46,7 @@ struct AttributeChange {
 class Changes {
  public:
   Changes(RemoteSession& remote, InodeTable& table, Names& names, Files& files,
-          WriteBack* writeback);
+          WriteBack* writeback, LeaseGate* leases = nullptr);
 
   using Slot = std::shared_ptr<CancelSlot>;
 
@@ -67,10 +69,17 @@ class Changes {
   void sync(std::uint64_t nodeid, Done<Nothing> done, const Slot& slot);
 
  private:
-  /// Runs `then` when everything written so far is on the server; an error goes to `done`.
+  /// Runs `then` when this mount has the leases that a change at `paths` needs and everything
+  /// written so far is on the server; an error goes to `done`.
   template <class T>
-  void after_writes(const Done<T>& done, const Slot& slot,
+  void after_writes(const Done<T>& done, const Slot& slot, const std::vector<std::string>& paths,
                     std::function<void(const Done<T>&)> then);
+  /// The same when it has them.
+  template <class T>
+  void after_flush(const Done<T>& done, const Slot& slot, const std::vector<std::string>& paths,
+                   std::function<void(const Done<T>&)> then);
+  void send_setattr(const SetattrRequest& request, std::uint64_t nodeid,
+                    const Done<TimedAttributes>& done, const Slot& slot);
   Result<NodeView> directory(const NameRef& of) const;
   void make_node(MakeRequest request, const std::string& path, std::uint64_t parent,
                  Done<Entry> done, const Slot& slot);
@@ -80,6 +89,7 @@ class Changes {
   Names& names_;
   Files& files_;
   WriteBack* const writeback_;
+  LeaseGate* const leases_;  ///< null: changes need no lease
 };
 
 }  // namespace slipway

@@ -15,6 +15,7 @@
 namespace slipway {
 
 class ImageGuide;
+class LeaseGate;
 class WriteBack;
 
 enum class IdMap { kUser, kNone };
@@ -31,6 +32,7 @@ struct FileSystemOptions {
   bool write_through = false;    ///< a write is answered when the server has it
   bool durable_remote = false;   ///< fsync is answered when it is on the server's disk
   WriteBack* writeback = nullptr;  ///< must outlive the file system; null: nothing is changed
+  LeaseGate* leases = nullptr;     ///< must outlive the file system; null: changes need none
   /// hash16(anchor, export id, remote uid): whose cached files these are.
   ExportKey export_key{};
   ImageGuide* guide = nullptr;  ///< must outlive the file system; null: images are only read

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "fs/opening.h"
 
+#include <algorithm>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <utility>
@@ -59,7 +60,7 @@ void Files::change(const std::shared_ptr<OpenFile>& file, const LogChange& chang
       [this, id, sync, done = std::move(done)](const Result<WriteBack::Taken>& taken) {
         if (!taken)
           return done(fail(taken.error()));
-        parts_.table.set_ours(id, taken->size, taken->mtime);
+        parts_.table.set_ours(id, {taken->size, taken->mtime, taken->unsent});
         finish_change(sync, done);
       });
 }
@@ -206,7 +207,7 @@ void Files::on_applied(const FileId& id, const Attributes& after, bool clean) {
   if (const auto file = parts_.writeback->find(id)) {
     const auto own = file->unsent_state();
     if (own.newer)
-      parts_.table.set_ours(id, own.size, own.mtime);
+      parts_.table.set_ours(id, {own.size, own.mtime, file->unsent_bytes()});
   }
 }
 
@@ -215,7 +216,15 @@ void Files::on_refused(const FileId& id, const Error& why) {
   parts_.table.supersede_file(id);
 }
 
-void Files::own_change(std::uint64_t nodeid, const ChangeReply& change) {
+void Files::own_change(std::uint64_t nodeid, const ChangeReply& change,
+                       std::function<void()> then) {
+  disk_.post([this, nodeid, change, then = std::move(then)] {
+    take_own_change(nodeid, change);
+    then();
+  });
+}
+
+void Files::take_own_change(std::uint64_t nodeid, const ChangeReply& change) {
   const VersionRecord& before = change.before;
   const VersionRecord& after = change.after.version;
   const auto known = parts_.table.version(nodeid);
@@ -226,7 +235,7 @@ void Files::own_change(std::uint64_t nodeid, const ChangeReply& change) {
     parts_.writeback->rebased(before, after);
   const auto cached = parts_.cache.find_file(parts_.export_key, after.id);
   if (cached != nullptr && same_content(cached->version(), before)) {
-    if (Status moved = cached->rebase(after, after.size, {}); !moved)
+    if (Status moved = cached->rebase(after, std::min(before.size, after.size), {}); !moved)
       log_warning("the cache could not follow a change: {}", moved.error().message);
     parts_.confirmer.forget(*cached);
   }

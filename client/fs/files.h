@@ -31,6 +31,7 @@ struct FilesParts {
   ExportKey export_key;
   ImageGuide* guide;  ///< may be null
   WriteBack* writeback = nullptr;  ///< null: nothing is written
+  LeaseGate* leases = nullptr;     ///< null: writing needs no lease
   bool writable_opens = false;     ///< as FileSystemOptions, also the next ones
   bool write_published = false;
   bool write_through = false;
@@ -84,8 +85,20 @@ class Files : private WriteBackListener {
   void allocate(std::uint64_t id, int mode, const ByteRange& range, Done<Nothing> done);
   void sync(std::uint64_t id, Done<Nothing> done);
 
+  struct CopySpec {
+    std::uint64_t from = 0;  ///< open files
+    std::uint64_t from_offset = 0;
+    std::uint64_t to = 0;
+    std::uint64_t to_offset = 0;
+    std::uint64_t length = 0;
+  };
+
+  /// copy_file_range (file_copy.cc): the server copies, perhaps less than asked for; how much.
+  void copy(const CopySpec& spec, Done<std::uint64_t> done, const Slot& slot);
+
   /// The server changed a node's attributes for us: what is cached of it goes on.
-  void own_change(std::uint64_t nodeid, const ChangeReply& change);
+  /// Touches the disk: runs on a thread of its own, and then `then`.
+  void own_change(std::uint64_t nodeid, const ChangeReply& change, std::function<void()> then);
 
   /// Brings all of an open file into the cache, and tells how far that is.
   Result<PrefetchReport> prefetch(std::uint64_t id);
@@ -111,6 +124,8 @@ class Files : private WriteBackListener {
   void change(const std::shared_ptr<OpenFile>& file, const LogChange& change, ByteView data,
               bool sync, Done<Nothing> done);
   void finish_change(bool sync, Done<Nothing> done);
+  void take_own_change(std::uint64_t nodeid, const ChangeReply& change);
+  void copied_into(std::uint64_t nodeid, const ByteRange& range, const ChangeReply& change);
 
   // WriteBackListener.
   void on_applied(const FileId& id, const Attributes& after, bool clean) override;

@@ -344,7 +344,7 @@ struct FuseOperations {
 const fuse_lowlevel_ops& fuse_operations() noexcept {
   // Left out on purpose, so that the kernel remembers ENOSYS and stops asking: getxattr, listxattr
   // (EOPNOTSUPP from then on), flush (success), poll, bmap; getlk, setlk, flock (the kernel's local
-  // locks), copy_file_range (the kernel copies).
+  // locks).
   static const fuse_lowlevel_ops operations = [] {
     fuse_lowlevel_ops ops = {};
     ops.init = init;

@@ -59,7 +59,7 @@ LocalContentOf local_content_of(const WriteBack* writeback) {
     const auto file = writeback->find(id);
     if (file == nullptr || file->is_clean())
       return std::nullopt;
-    return LocalContent{file->size(), file->mtime()};
+    return LocalContent{file->size(), file->mtime(), file->unsent_bytes()};
   };
 }
 
@@ -79,13 +79,14 @@ FuseSession::FuseSession(const FileSystemOptions& options, RemoteSession& remote
       table_(remote.server().root),
       names_(remote, table_, *this, options.attr_timeout, local_content_of(options.writeback)),
       files_(files_parts(remote, cache, confirmer, source)),
-      changes_(remote, table_, names_, files_, options.writeback) {}
+      changes_(remote, table_, names_, files_, options.writeback, options.leases) {}
 
 FilesParts FuseSession::files_parts(RemoteSession& remote, BlockCache& cache,
                                     CachedSource& confirmer, BlockSource& source) {
   FilesParts parts{remote, cache, confirmer, source, table_, *this, options_.export_key,
                    options_.guide};
   parts.writeback = options_.writeback;
+  parts.leases = options_.leases;
   parts.writable_opens = options_.writable_opens;
   parts.write_published = options_.write_published;
   parts.write_through = options_.write_through;

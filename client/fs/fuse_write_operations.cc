@@ -4,6 +4,7 @@
 #include "fs/fuse_replies.h"
 #include "fs/fuse_session.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 #include <fcntl.h>
@@ -197,6 +198,25 @@ struct FuseWriteOperations {
     });
   }
 
+  static void copy_file_range(fuse_req_t request, fuse_ino_t, off_t offset_in,
+                              fuse_file_info* info_in, fuse_ino_t, off_t offset_out,
+                              fuse_file_info* info_out, std::size_t length, int flags) noexcept {
+    serve_change(request, [&](FuseSession& fs, const std::shared_ptr<Request>& r) {
+      if (offset_in < 0 || offset_out < 0 || flags != 0)
+        return r->fail_with(ErrorCode::kInvalid);
+      // The reply's field is 32 bits wide.
+      const std::uint64_t at_most = std::min<std::uint64_t>(length, std::uint64_t{1} << 30);
+      fs.files_.copy({info_in->fh, static_cast<std::uint64_t>(offset_in), info_out->fh,
+                      static_cast<std::uint64_t>(offset_out), at_most},
+                     [r](const Result<std::uint64_t>& copied) {
+                       if (!copied)
+                         return r->fail_with(copied.error().code);
+                       r->finish([n = *copied](fuse_req_t req) { fuse_reply_write(req, n); });
+                     },
+                     r->slot());
+    });
+  }
+
   /// Of a mount that changes nothing there is nothing to sync.
   static void fsync(fuse_req_t request, fuse_ino_t, int, fuse_file_info* info) noexcept {
     FuseSession& fs = session(request);
@@ -306,6 +326,7 @@ void add_write_operations(fuse_lowlevel_ops& ops) noexcept {
   ops.create = FuseWriteOperations::create;
   ops.write = FuseWriteOperations::write;
   ops.fallocate = FuseWriteOperations::fallocate;
+  ops.copy_file_range = FuseWriteOperations::copy_file_range;
   ops.fsync = FuseWriteOperations::fsync;
   ops.fsyncdir = FuseWriteOperations::fsyncdir;
   ops.setxattr = FuseWriteOperations::setxattr;

@@ -1,6 +1,9 @@
 // The table's side of what this mount changes itself.
 #include "fs/inode_table.h"
 
+#include "base/units.h"
+
+#include <algorithm>
 #include <utility>
 
 namespace slipway {
@@ -15,8 +18,13 @@ bool is_path_bound(const Attributes& attributes) noexcept {
   return attributes.type == FileType::kDirectory || attributes.type == FileType::kSymlink;
 }
 
+/// Longer ago than anything is believed, and still far from what a clock's type holds.
+constexpr TimePoint kLongAgo{TimePoint::min().time_since_epoch() / 4};
+
 /// No path of an export: a component can't be "//".
 constexpr const char* kAside = "//";
+
+constexpr std::uint64_t kAllocationSize = 4096;  ///< bytes; as file systems mostly allocate
 
 }  // namespace
 
@@ -25,14 +33,19 @@ InodeTable::Node* InodeTable::find_file(const FileId& id) {
   return found == by_file_.end() ? nullptr : &nodes_.at(found->second);
 }
 
-void InodeTable::set_ours(const FileId& id, std::uint64_t size, const Timestamp& mtime) {
+/// No file with unsent data may look as if it had no blocks: archivers take it for a hole.
+void InodeTable::set_ours(const FileId& id, const LocalContent& content) {
   const std::lock_guard lock(mutex_);
   Node* const node = find_file(id);
   if (node == nullptr)
     return;
+  if (!node->ours)
+    node->allocated_there = node->attributes.allocated;
   node->ours = true;
-  node->attributes.version.size = size;
-  node->attributes.version.mtime = mtime;
+  node->attributes.version.size = content.size;
+  node->attributes.version.mtime = content.mtime;
+  node->attributes.allocated = round_up(
+      std::min(content.size, node->allocated_there + content.unsent), kAllocationSize);
 }
 
 void InodeTable::end_ours(const FileId& id, const Attributes& applied, TimePoint now) {
@@ -54,20 +67,26 @@ void InodeTable::own_change(std::uint64_t nodeid, const Attributes& after, TimeP
   if (node.superseded || node.attributes.type != after.type ||
       !same_file(node.attributes.version, after.version))
     return;
-  const VersionRecord mine = node.attributes.version;
+  const Attributes mine = node.attributes;
   node.attributes = after;
   node.fetched = now;
   if (node.ours) {
-    node.attributes.version.size = mine.size;
-    node.attributes.version.mtime = mine.mtime;
+    node.attributes.version.size = mine.version.size;
+    node.attributes.version.mtime = mine.version.mtime;
+    node.attributes.allocated = mine.allocated;
+    node.allocated_there = after.allocated;
   }
 }
 
 void InodeTable::move_locked(const std::string& from, const std::string& to) {
   std::vector<std::uint64_t> moved;
-  for (const auto& [nodeid, node] : nodes_) {
+  for (auto& [nodeid, node] : nodes_) {
     if (nodeid != kRootNodeId && is_at_or_below(node.path, from))
       moved.push_back(nodeid);
+    std::set<std::string> others;
+    for (const std::string& path : node.other_paths)
+      others.insert(is_at_or_below(path, from) ? to + path.substr(from.size()) : path);
+    node.other_paths = std::move(others);
   }
   for (const std::uint64_t nodeid : moved) {
     Node& node = nodes_.at(nodeid);
@@ -90,9 +109,25 @@ void InodeTable::remove(const std::string& path) {
     return drop_key(found->second, nodes_.at(found->second));
   // A file is found by its id: names are rarely removed, so they are searched.
   for (auto& [nodeid, node] : nodes_) {
-    if (node.path == path && !is_path_bound(node.attributes) && node.attributes.nlink > 0)
-      --node.attributes.nlink;
+    const bool was_other = node.other_paths.erase(path) != 0;
+    if ((node.path != path && !was_other) || is_path_bound(node.attributes) ||
+        node.attributes.nlink == 0)
+      continue;
+    --node.attributes.nlink;
+    if (node.path == path && !node.other_paths.empty())
+      node.path = std::move(node.other_paths.extract(node.other_paths.begin()).value());
   }
+}
+
+InodeTable::NamesLeft InodeTable::names_left(const FileId& id, const std::string& removed) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_file_.find(id);
+  if (found == by_file_.end())
+    return {};
+  const Node& node = nodes_.at(found->second);
+  if (node.path != removed)
+    return {node.path, true};
+  return {"", node.attributes.nlink != 0};
 }
 
 void InodeTable::move(const std::string& from, const std::string& to) {
@@ -111,7 +146,7 @@ void InodeTable::exchange(const std::string& a, const std::string& b) {
 void InodeTable::expire(std::uint64_t nodeid) {
   const std::lock_guard lock(mutex_);
   if (const auto found = nodes_.find(nodeid); found != nodes_.end())
-    found->second.fetched = TimePoint{};
+    found->second.fetched = kLongAgo;
 }
 
 std::vector<std::uint64_t> InodeTable::expire_below(const std::string& path) {
@@ -120,7 +155,7 @@ std::vector<std::uint64_t> InodeTable::expire_below(const std::string& path) {
   for (auto& [nodeid, node] : nodes_) {
     if (!path.empty() && !is_at_or_below(node.path, path))
       continue;
-    node.fetched = TimePoint{};
+    node.fetched = kLongAgo;
     node.pages_doubtful = true;
     found.push_back(nodeid);
   }

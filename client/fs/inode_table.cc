@@ -6,6 +6,9 @@
 namespace slipway {
 namespace {
 
+/// Names of one file that are remembered besides the last; all of them matter for few files.
+constexpr std::size_t kOtherPathsMax = 64;
+
 /// A directory or link belongs to its path; anything else to its file id.
 bool is_path_bound(const Attributes& attributes) noexcept {
   return attributes.type == FileType::kDirectory || attributes.type == FileType::kSymlink;
@@ -66,10 +69,12 @@ Change InodeTable::update(Node& node, const Attributes& attributes, TimePoint as
                           TimePoint now) {
   if (node.ours && node.attributes.type == attributes.type &&
       same_file(node.attributes.version, attributes.version)) {
-    const VersionRecord mine = node.attributes.version;
+    const Attributes mine = node.attributes;
     node.attributes = attributes;
-    node.attributes.version.size = mine.size;
-    node.attributes.version.mtime = mine.mtime;
+    node.attributes.version.size = mine.version.size;
+    node.attributes.version.mtime = mine.version.mtime;
+    node.attributes.allocated = mine.allocated;
+    node.allocated_there = attributes.allocated;
     node.fetched = now;
     return Change::kNone;
   }
@@ -126,7 +131,13 @@ Result<InodeTable::Remembered> InodeTable::remember(const std::string& path,
   if (nodeid == 0)
     nodeid = make_node(path, attributes, now);
   Node& node = nodes_.at(nodeid);
-  node.path = path;
+  if (node.path != path) {
+    node.other_paths.erase(path);
+    if (attributes.nlink > 1 && !is_path_bound(attributes) &&
+        node.other_paths.size() < kOtherPathsMax)
+      node.other_paths.insert(node.path);
+    node.path = path;
+  }
   ++node.lookups;
   return Remembered{nodeid, node.generation, change, node.attributes};
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -28,6 +29,13 @@ enum class Change {
 };
 
 Change classify(const Attributes& known, const Attributes& fresh) noexcept;
+
+/// What of a file this mount says while it has unsent writes to it.
+struct LocalContent {
+  std::uint64_t size = 0;
+  Timestamp mtime;
+  std::uint64_t unsent = 0;  ///< bytes of data
+};
 
 /// A copy of what is known of a node at one moment.
 struct NodeView {
@@ -81,17 +89,24 @@ class InodeTable {
   // what the server says of them means nothing, and is no foreign change.
 
   /// A file was written to or cut.
-  void set_ours(const FileId& id, std::uint64_t size, const Timestamp& mtime);
+  void set_ours(const FileId& id, const LocalContent& content);
   /// The file is what the server has again: `applied` is its state after our last write.
   void end_ours(const FileId& id, const Attributes& applied, TimePoint now);
   /// The server changed the node for us, so this is no foreign change.
   void own_change(std::uint64_t nodeid, const Attributes& after, TimePoint now);
-  /// What was at or below `from` is at or below `to`; what was there is nameless.
+  /// What was at or below `from` is at or below `to`; what was there has a name less.
   void move(const std::string& from, const std::string& to);
   /// Both trade their places.
   void exchange(const std::string& a, const std::string& b);
   /// A name was removed: a directory or link at it is no more, a file has a name less.
   void remove(const std::string& path);
+  struct NamesLeft {
+    std::string path;    ///< "": none is known
+    bool is_any = true;  ///< whether the file has any
+  };
+
+  /// What names a file has beside one that was removed.
+  NamesLeft names_left(const FileId& id, const std::string& removed) const;
   /// What is known of the node's attributes is old.
   void expire(std::uint64_t nodeid);
   /// The same for all at or below a path; which they are.
@@ -124,8 +139,10 @@ class InodeTable {
     std::uint64_t lookups = 0;
     std::vector<std::uint64_t> handles;
     std::string link_target;
+    std::set<std::string> other_paths;  ///< of a file's other links, some of them
     bool superseded = false;
-    bool ours = false;      ///< size and mtime are this mount's to say
+    bool ours = false;      ///< size, mtime and allocated are this mount's to say
+    std::uint64_t allocated_there = 0;  ///< bytes; while it is ours
     bool replaced = false;  ///< its name or file id now finds another node, or none
     bool pages_doubtful = false;
   };

@@ -80,9 +80,12 @@ Result<Entry> Names::remember_path(const std::string& path, const Attributes& at
     shown.version.size = local->size;
     shown.version.mtime = local->mtime;
   }
-  SLIPWAY_TRY_ASSIGN(const auto node, table_.remember(path, shown, asked, now()));
-  if (local)
-    table_.set_ours(attributes.version.id, local->size, local->mtime);
+  SLIPWAY_TRY_ASSIGN(auto node, table_.remember(path, shown, asked, now()));
+  if (local) {
+    table_.set_ours(attributes.version.id, *local);
+    SLIPWAY_TRY_ASSIGN(const NodeView ours, table_.find(node.nodeid));
+    node.attributes = ours.attributes;
+  }
   if (node.change == Change::kInPlace)
     caches_.forget_content(node.nodeid);
   return Entry{node.nodeid, node.generation, timed(node.attributes, asked)};
@@ -116,10 +119,26 @@ void Names::getattr(std::uint64_t nodeid, Done<TimedAttributes> done, const Slot
   const std::uint64_t handle = known->handle;
   const CallId call = remote_.getattr(
       handle, ref,
-      [this, before = std::move(*known), done = std::move(done), asked](Result<Attributes> answer) {
+      [this, before = std::move(*known), done = std::move(done), asked,
+       slot](Result<Attributes> answer) mutable {
+        // Who had it open has closed it meanwhile.
+        if (!answer && answer.error().code == ErrorCode::kBadHandle && before.handle != 0)
+          return getattr_by_name(std::move(before), std::move(done), slot);
         done(observed(before, std::move(answer), asked));
       });
   slot->bind(1, [this, call] { remote_.cancel(call); });
+}
+
+void Names::getattr_by_name(NodeView known, Done<TimedAttributes> done, const Slot& slot) {
+  known.handle = 0;
+  const TimePoint asked = now();
+  const NodeRef ref = known.ref();
+  const CallId call = remote_.getattr(
+      0, ref,
+      [this, before = std::move(known), done = std::move(done), asked](Result<Attributes> answer) {
+        done(observed(before, std::move(answer), asked));
+      });
+  slot->bind(2, [this, call] { remote_.cancel(call); });
 }
 
 Result<TimedAttributes> Names::observed(const NodeView& before, Result<Attributes> answer,

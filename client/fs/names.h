@@ -23,11 +23,6 @@ struct TimedAttributes {
 };
 
 /// What this mount says of a file with unsent writes.
-struct LocalContent {
-  std::uint64_t size = 0;
-  Timestamp mtime;
-};
-
 /// Any thread; calls nobody back.
 using LocalContentOf = std::function<std::optional<LocalContent>(const FileId&)>;
 
@@ -70,6 +65,7 @@ class Names {
   Duration attr_timeout() const noexcept { return attr_timeout_; }
 
  private:
+  void getattr_by_name(NodeView known, Done<TimedAttributes> done, const Slot& slot);
   Result<TimedAttributes> observed(const NodeView& before, Result<Attributes> answer,
                                    TimePoint asked);
   TimedAttributes timed(const Attributes& attributes, TimePoint fetched) const;

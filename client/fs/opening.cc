@@ -55,6 +55,8 @@ void Opening::search_first() {
 
 /// One answer is awaited: what is known of the image has come, or does not matter.
 void Opening::ask_open() {
+  if (mode_.write && files_.parts_.leases != nullptr && lease_ == nullptr && !node_.path.empty())
+    return ask_lease();
   RemoteSession& remote = files_.parts_.remote;
   awaited_ = 1;
   const auto opened = [self = shared_from_this()](Result<OpenedHandle> answer) mutable {
@@ -63,6 +65,20 @@ void Opening::ask_open() {
   const CallId call = mode_.write ? remote.open_for_writing(node_.ref(), opened)
                                   : remote.open(node_.ref(), opened);
   slot_->bind(attempts_, [&remote, call] { remote.cancel(call); });
+}
+
+/// A first write needs the lease, so that is there before the open is answered.
+void Opening::ask_lease() {
+  LeaseGate* const leases = files_.parts_.leases;
+  const auto question = leases->enter(
+      {node_.path}, [self = shared_from_this()](Result<LeaseGate::Hold> lease) {
+        if (!lease)
+          return self->refuse(std::move(lease).error());
+        self->lease_ = std::move(*lease);
+        self->asked_ = SteadyClock::instance().now();
+        self->ask_open();
+      });
+  slot_->bind(attempts_, [leases, question] { leases->cancel(question); });
 }
 
 /// The file is another version there than our writes were made on: our own commit may be the reason.
@@ -86,6 +102,34 @@ bool Opening::wait_for_own_commit(const VersionRecord& there) {
     self->files_.disk_.post([self] { self->start(); });
   });
   return true;
+}
+
+/// A commit of our own came between two answers. False: none did, or that happens all the time.
+bool Opening::start_after_own_commit() {
+  WriteBack* const writeback = files_.parts_.writeback;
+  if (writeback == nullptr)
+    return false;
+  const auto written = writeback->find(file_->image()->version.id);
+  const bool is_unsent = written != nullptr && !written->is_clean();
+  if ((!is_unsent && writeback->revision() == file_->image()->revision) || waits_++ >= kWaitsMax)
+    return false;
+  file_.reset();
+  const auto again = [self = shared_from_this()] {
+    self->files_.disk_.post([self] { self->start(); });
+  };
+  if (is_unsent)
+    writeback->when_settled(written, again);
+  else
+    again();
+  return true;
+}
+
+/// Whether the file is open for writing on this mount.
+bool Opening::has_writer() const {
+  if (files_.parts_.writeback == nullptr)
+    return false;
+  const auto written = files_.parts_.writeback->find(handle_.attributes.version.id);
+  return written != nullptr && written->handle() != 0;
 }
 
 void Opening::start() {
@@ -164,6 +208,7 @@ void Opening::take_handle() {
   if (change == Change::kInPlace) {
     // The kernel still believes the old size: it must not cut reads of the new content there.
     pages_doubtful_ = true;
+    pages_differ_ = true;
     parts.caches.forget_attributes(node_.nodeid);
   }
 
@@ -182,6 +227,7 @@ void Opening::take_handle() {
   }
   young_ = attributes.young;
   pages_doubtful_ = pages_doubtful_ || must_confirm;
+  has_writer_ = has_writer();
   std::shared_ptr<WrittenFile> written;
   if (parts.writeback != nullptr) {
     image->revision = parts.writeback->revision();
@@ -201,7 +247,10 @@ void Opening::take_handle() {
 void Opening::confirmed(const Status& status) {
   if (status)
     return finish();
-  if (status.error().code != ErrorCode::kStale)
+  const ErrorCode code = status.error().code;
+  if ((code == ErrorCode::kStale || code == ErrorCode::kChanging) && start_after_own_commit())
+    return;
+  if (code != ErrorCode::kStale)
     return refuse(status.error());
   if (is_small(*file_->image()) && attempts_ < kAttemptsMax) {
     file_.reset();
@@ -215,11 +264,28 @@ void Opening::finish() {
   Files::Opened result;
   result.keep_pages =
       files_.parts_.table.keep_pages_over_open(node_.nodeid, young_, pages_doubtful_);
+  // While a write is on its way from the kernel the page has it already. A page that is dropped then
+  // may come back from us as it was before the write, and stay.
+  const bool has_writes = has_writer_ || (!mode_.write && has_writer());
+  if (!result.keep_pages && !pages_differ_ && has_writes) {
+    result.keep_pages = true;
+    files_.parts_.table.keep_pages_over_open(node_.nodeid, true, false);  // the next one, then
+  }
   ImageGuide* const guide = files_.parts_.guide;
   if (guide != nullptr)
     file_->set_start(guide->opened(node_.ref(), file_->image()));
   const std::shared_ptr<OpenFile> file = std::move(file_);
   result.id = files_.insert(file);
+  // From here on the file follows our commits. One that came before would be missed.
+  if (files_.parts_.writeback != nullptr &&
+      file->image()->revision != files_.parts_.writeback->revision()) {
+    file_ = file;
+    if (start_after_own_commit()) {
+      pages_doubtful_ = !result.keep_pages;
+      return files_.release(result.id);
+    }
+    file_.reset();
+  }
   if (mode_.truncate && file->written() != nullptr)
     files_.change(file, {LogKind::kTruncate, 0, 0, 0, {}}, {}, /*sync=*/false,
                   [self = shared_from_this(), result](Result<Nothing> cut) {

@@ -2,6 +2,7 @@
 
 #include "fs/files.h"
 #include "source/image_guide.h"
+#include "writeback/lease_gate.h"
 
 #include <atomic>
 #include <memory>
@@ -32,8 +33,11 @@ class Opening : public std::enable_shared_from_this<Opening> {
  private:
   void search_first();
   void ask_open();
+  void ask_lease();
   bool is_published() const;
   bool wait_for_own_commit(const VersionRecord& there);
+  bool start_after_own_commit();
+  bool has_writer() const;
   void opened(Result<OpenedHandle> answer);
   void found(ImageGuide::Found found);
   void arrive();
@@ -55,8 +59,11 @@ class Opening : public std::enable_shared_from_this<Opening> {
   std::atomic<unsigned> awaited_ = 0;  ///< answers
   TimePoint asked_;
   OpenedHandle handle_;
+  LeaseGate::Hold lease_;  ///< until the file itself shows that it is open for writing
   ImageGuide::Found found_;
   std::shared_ptr<OpenFile> file_;
+  bool pages_differ_ = false;  ///< the content has changed, and not by us
+  bool has_writer_ = false;  ///< another open file of this mount
   bool young_ = false;
   bool pages_doubtful_ = false;
 };

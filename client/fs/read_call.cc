@@ -107,6 +107,8 @@ void ReadCall::on_done(Status status) {
     return finish(arrange_content(range_, std::move(pieces_)));
   if (status.error().code == ErrorCode::kStale)
     return changed(std::move(status).error());
+  if (status.error().code == ErrorCode::kChanging && try_again_after_own_change())
+    return;
   finish(fail(std::move(status).error()));
 }
 

@@ -17,29 +17,28 @@ bool is_hole(const Piece& piece) noexcept {
   return piece.kind == PieceKind::kHole || piece.kind == PieceKind::kZero;
 }
 
+bool is_of_a_change(ErrorCode code) noexcept {
+  return code == ErrorCode::kStale || code == ErrorCode::kChanging;
+}
+
 }  // namespace
 
 SeekCall::SeekCall(Files& files, std::shared_ptr<OpenFile> file, std::uint64_t offset, SeekFor what,
                    Done<std::uint64_t> done, Files::Slot slot)
     : files_(files),
       file_(std::move(file)),
-      image_(files.current_image(*file_)),
       what_(what),
       done_(std::move(done)),
       slot_(std::move(slot)),
       range_{offset, kFirstStep} {}
 
 void SeekCall::start() {
-  if (const auto unsent = files_.unsent(*file_)) {
-    // A file that is being written to is data up to its end, as far as anybody is told.
-    const std::uint64_t size = unsent->size();
-    if (range_.offset >= size)
-      return answer(fail(ErrorCode::kNotFound, "behind the end"));
-    return answer(what_ == SeekFor::kData ? range_.offset : size);
-  }
-  if (range_.offset >= image_->version.size)
+  unsent_ = files_.unsent(*file_);
+  image_ = files_.current_image(*file_);
+  size_ = unsent_ != nullptr ? unsent_->size() : image_->version.size;
+  if (range_.offset >= size_)
     return answer(fail(ErrorCode::kNotFound, "behind the end"));
-  if (image_->manifest != nullptr && image_->manifest->trusted() && !image_->manifest->pinned())
+  if (unsent_ == nullptr && image_->manifest != nullptr && image_->manifest->trusted() && !image_->manifest->pinned())
     return answer(find_in_manifest(image_->manifest->manifest()));
   advance();
 }
@@ -67,12 +66,51 @@ void SeekCall::advance() {
   for (;;) {
     step_.store(Step::kStarted);
     pieces_.clear();
-    range_ = clamp_to_size(range_, image_->version.size);
-    const ReadId read = source.read({image_, {range_}, Priority::kDemand, 0}, self);
+    range_ = clamp_to_size(range_, size_);
+    if (!take_own())
+      return answer_all_data();
+    if (below_.empty()) {
+      if (!go_on())
+        return;
+      continue;
+    }
+    const ReadId read = source.read({image_, below_, Priority::kDemand, 0}, self);
     slot_->bind(++steps_, [&source, read] { source.cancel(read); });
     if (step_.exchange(Step::kWaiting) != Step::kEnded || !go_on())
       return;
   }
+}
+
+bool SeekCall::take_own() {
+  below_ = {range_};
+  if (unsent_ == nullptr)
+    return true;
+  Result<LocalRead> own = unsent_->read(range_);
+  if (!own || own->range != range_)
+    return false;
+  pieces_ = std::move(own->pieces);
+  below_.clear();
+  for (const ByteRange& range : own->below) {
+    const ByteRange there = clamp_to_size(range, image_->version.size);
+    if (!there.empty())
+      below_.push_back(there);
+    if (there.length == range.length)
+      continue;
+    Piece behind;
+    behind.range = {range.offset + there.length, range.length - there.length};
+    behind.kind = PieceKind::kHole;
+    pieces_.push_back(behind);
+  }
+  return true;
+}
+
+bool SeekCall::crosses_own_write() const {
+  return unsent_ != nullptr || files_.unsent(*file_) != nullptr ||
+         files_.current_image(*file_) != image_;
+}
+
+void SeekCall::answer_all_data() {
+  answer(what_ == SeekFor::kData ? range_.offset : size_);
 }
 
 void SeekCall::on_pieces(std::span<Piece> pieces) {
@@ -90,13 +128,18 @@ bool SeekCall::go_on() {
   if (!status_ || slot_->cancelled()) {
     if (status_)
       answer(fail(ErrorCode::kCancelled, "seek was interrupted"));
+    else if (is_of_a_change(status_.error().code) && crosses_own_write())
+      answer_all_data();
     else
       answer(fail(status_.error()));
     return false;
   }
   const auto content = arrange_content(range_, std::move(pieces_));
   if (!content) {
-    answer(fail(content.error()));
+    if (unsent_ != nullptr)
+      answer_all_data();
+    else
+      answer(fail(content.error()));
     return false;
   }
   const auto found =
@@ -106,7 +149,7 @@ bool SeekCall::go_on() {
     answer(found->range.offset);
     return false;
   }
-  if (range_.end() == image_->version.size) {
+  if (range_.end() == size_) {
     // Every file ends with a hole of no length.
     if (what_ == SeekFor::kHole)
       answer(image_->version.size);

@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "session/session_connector.h"
+#include "wire/lease_messages.h"
 #include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
@@ -182,6 +183,13 @@ class RemoteSession {
 
   virtual CallId commit(const CommitRequest&, Done<CommitReply> done) { return refuse_write(done); }
 
+  // Of kFeatureLeases: kNotSupported at once where the session has none.
+
+  virtual bool has_leases() const { return false; }
+
+  /// Bounded by io_timeout, as a control call; may be repeated.
+  virtual CallId lease(const LeaseRequest&, Done<LeaseReply> done) { return refuse(done); }
+
   /// The content of the file behind an open handle is ours to change: a new session accepts the
   /// handle as long as it is the same file.
   virtual void expect_changes(std::uint64_t handle) { static_cast<void>(handle); }
@@ -204,7 +212,7 @@ class RemoteSession {
   /// A call of a feature that the server does not have.
   template <class Reply>
   static CallId refuse(const Done<Reply>& done) {
-    done(fail(ErrorCode::kNotSupported, "the server has no manifests"));
+    done(fail(ErrorCode::kNotSupported, "the server does not do that"));
     return 1;
   }
 

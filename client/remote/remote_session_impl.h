@@ -51,6 +51,8 @@ class RemoteSessionImpl final : public RemoteSession {
   CallId sync(SyncRequest request, Done<Nothing> done) override;
   CallId stage(const StageRequest& request, Done<Nothing> done) override;
   CallId commit(const CommitRequest& request, Done<CommitReply> done) override;
+  bool has_leases() const override;
+  CallId lease(const LeaseRequest& request, Done<LeaseReply> done) override;
   void expect_changes(std::uint64_t handle) override;
   void moved(const std::string& from, const std::string& to) override;
   void cancel(CallId call) override;

@@ -45,6 +45,19 @@ Result<CommitReply> decode_committed(ByteView body, std::size_t files) {
   return reply;
 }
 
+// What a reply to this action must say, so that we may go by it.
+Result<LeaseReply> decode_lease(ByteView body, LeaseAction action) {
+  SLIPWAY_TRY_ASSIGN(LeaseReply reply, decode_lease_reply(body));
+  if (action == LeaseAction::kList)
+    return reply;
+  const bool is_grant = reply.outcome == LeaseOutcome::kDone &&
+                        (action == LeaseAction::kAcquire || action == LeaseAction::kRenew);
+  if (reply.leases.size() != 1 || (is_grant && !reply.leases[0].mine) ||
+      (reply.outcome == LeaseOutcome::kHeld && !reply.leases[0].held))
+    return fail(ErrorCode::kProtocol, "an answer about a lease does not say what it must");
+  return reply;
+}
+
 template <class Reply>
 std::unique_ptr<Answer> answer_of(typename ValueAnswer<Reply>::Decode decode, Done<Reply> done) {
   return std::make_unique<ValueAnswer<Reply>>(std::move(decode), std::move(done));
@@ -182,6 +195,19 @@ CallId RemoteSessionImpl::commit(const CommitRequest& request, Done<CommitReply>
   };
   return change(MessageType::kCommit, request, false, {},
                 answer_of<CommitReply>(decode, std::move(done)));
+}
+
+bool RemoteSessionImpl::has_leases() const {
+  return can_write() && (server().features & kFeatureLeases) != 0;
+}
+
+CallId RemoteSessionImpl::lease(const LeaseRequest& request, Done<LeaseReply> done) {
+  if (!has_leases())
+    return refuse(done);
+  const auto decode = [action = request.action](ByteView body) {
+    return decode_lease(body, action);
+  };
+  return ask(MessageType::kLease, request, {}, answer_of<LeaseReply>(decode, std::move(done)));
 }
 
 void RemoteSessionImpl::expect_changes(std::uint64_t handle) {

@@ -91,7 +91,10 @@ void LeaseKeeper::end_hold(const std::vector<std::string>& groups) {
   const std::lock_guard lock(mutex_);
   for (const std::string& name : groups) {
     const auto found = groups_.find(whole_export_ ? "" : name);
-    if (found != groups_.end() && found->second.holds != 0)
+    if (found == groups_.end())
+      continue;
+    found->second.used = now();
+    if (found->second.holds != 0)
       --found->second.holds;
   }
 }
@@ -237,6 +240,8 @@ void LeaseKeeper::take_released_locked(const std::string& name, const Result<Lea
 
 void LeaseKeeper::grant_locked(Group& group, const LeaseEntry& entry) {
   const Duration left = std::chrono::milliseconds(entry.expires_in_ms);
+  if (group.stage != Stage::kHeld)
+    group.used = now();
   group.stage = Stage::kHeld;
   group.epoch = entry.epoch;
   group.wanted = !entry.wanted_by.empty();
@@ -315,7 +320,9 @@ void LeaseKeeper::plan_group_locked(const std::string& name, Group& group, const
         call_locked(name, group, LeaseAction::kAcquire, use, work);
       return;
     case Stage::kHeld:
-      if ((group.wanted || ending_) && use.unsent == 0 && group.holds == 0 &&
+      if (use.unsent != 0 || use.open || group.holds != 0)
+        group.used = now();
+      if ((group.wanted || ending_ || is_idle_locked(group)) && use.unsent == 0 && group.holds == 0 &&
           (!use.open || ending_)) {
         group.stage = Stage::kReleasing;
         call_locked(name, group, LeaseAction::kRelease, use, work);
@@ -339,6 +346,11 @@ void LeaseKeeper::plan_group_locked(const std::string& name, Group& group, const
     case Stage::kReleasing:
       return;
   }
+}
+
+bool LeaseKeeper::is_idle_locked(const Group& group) const {
+  const Duration limit = groups_.size() > options_.kept_max ? options_.poll : options_.idle;
+  return now() - group.used >= limit;
 }
 
 void LeaseKeeper::call_locked(const std::string& name, Group& group, LeaseAction action,

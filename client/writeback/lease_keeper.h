@@ -36,6 +36,8 @@ struct LeaseOptions {
   Duration wait = std::chrono::seconds(5);   ///< for a lease that another mount holds
   Duration again = std::chrono::seconds(1);  ///< between two questions while we wait
   Duration poll = std::chrono::seconds(2);   ///< between two renewals, which tell who waits
+  Duration idle = std::chrono::seconds(60);  ///< then a lease goes back although nobody wants it
+  std::size_t kept_max = 64;  ///< above it, idle ones go back after `poll`: each costs questions
 };
 
 enum class LeaseState { kWaiting, kHeld, kLost };
@@ -89,6 +91,7 @@ class LeaseKeeper final : public LeaseGate {
     bool failing = false;  ///< the last call did not get through
     TimePoint next{};     ///< call
     TimePoint expires{};
+    TimePoint used{};     ///< last
     std::string holder;   ///< another's name
   };
 
@@ -141,6 +144,7 @@ class LeaseKeeper final : public LeaseGate {
                    Work& work);
   void answer_waiters_locked(const Uses& uses, Work& work);
   bool has_waiters_locked(const std::string& name) const;
+  bool is_idle_locked(const Group& group) const;
   void fail_waiters_locked(const std::string& name, const Error& why, Work& work);
   Hold make_hold_locked(const std::vector<std::string>& groups);
   void end_hold(const std::vector<std::string>& groups);

@@ -54,6 +54,14 @@ void LogReplay::on_applied(const LogApplied& applied, const LogPlace&) {
     if (file.active_.empty())
       file.active_.reset(done.version.size);
   }
+  // What the server refused of it was being settled: it goes out again, with what came later.
+  for (auto& [number, replayed] : files_) {
+    if (replayed.frozen == nullptr)
+      continue;
+    replayed.frozen->absorb(replayed.file->active_);
+    replayed.file->active_ = std::move(*replayed.frozen);
+    replayed.frozen.reset();
+  }
 }
 
 void LogReplay::on_rename(std::uint64_t file, const std::string& path, const LogPlace&) {
@@ -69,7 +77,8 @@ LogReplay::Found LogReplay::take(const ExportKey& owner) {
   for (auto& [number, replayed] : files_) {
     WrittenFile& file = *replayed.file;
     file.frozen_ = std::move(replayed.frozen);
-    if (file.is_clean())
+    const bool is_gone = file.named_.path.empty();  // only who had it open could read it
+    if (file.is_clean() || is_gone)
       continue;
     if (replayed.owner != owner)
       ++found.owner_mismatches;

@@ -24,6 +24,11 @@ std::uint64_t first_checkpoint() {
   return static_cast<std::uint64_t>(now.seconds) * 1'000'000'000U + now.nanoseconds;
 }
 
+bool is_at_or_below(const std::string& path, const std::string& top) {
+  return path == top || (path.size() > top.size() && path.starts_with(top) &&
+                         path[top.size()] == '/');
+}
+
 }  // namespace
 
 WriteBack::WriteBack(const WriteBackOptions& options, RemoteSession& remote, BlockCache& cache,
@@ -124,8 +129,13 @@ Result<WriteBack::Taken> WriteBack::take(const std::shared_ptr<WrittenFile>& fil
                                          LogChange change, ByteView data) {
   change.mtime = wall_clock();
   const std::shared_lock gate(gate_);
+  if (is_paused(*file))
+    return fail(ErrorCode::kBusy, "the file's name is changing");
+  if (!data.empty() && open_bytes_.load() + data.size() > options_.checkpoint_max)
+    return fail(ErrorCode::kNoSpace, "a checkpoint's worth of writes waits already");
   SLIPWAY_TRY_ASSIGN(const WrittenFile::Changed changed, file->change(*log_, change, data));
   written_bytes_ += data.size();
+  open_bytes_ += static_cast<std::uint64_t>(changed.unsent_more);
   const std::uint64_t unsent =
       unsent_bytes_ += static_cast<std::uint64_t>(changed.unsent_more);  // modulo 2^64
   const bool first = changed.was_clean && unsent_files_++ == 0;
@@ -138,7 +148,7 @@ Result<WriteBack::Taken> WriteBack::take(const std::shared_ptr<WrittenFile>& fil
       oldest_ = SteadyClock::instance().now();
     wake_.notify_all();
   }
-  return Taken{changed.size, change.mtime};
+  return Taken{changed.size, change.mtime, changed.unsent};
 }
 
 void WriteBack::change(const std::shared_ptr<WrittenFile>& file, const LogChange& change,
@@ -152,13 +162,14 @@ void WriteBack::change(const std::shared_ptr<WrittenFile>& file, const LogChange
     }
   }
   Result<Taken> taken = take(file, change, data);
-  if (!taken && taken.error().code == ErrorCode::kNoSpace)
+  if (!taken && (taken.error().code == ErrorCode::kNoSpace ||
+                 taken.error().code == ErrorCode::kBusy))
     return defer({file, change, Bytes(data.begin(), data.end()), std::move(done),
                   SteadyClock::instance().now()});
   done(std::move(taken));
 }
 
-/// The log is full: who writes is slowed to what the link takes away.
+/// The log is full: who writes is slowed to what the link takes away. Or the name is changing.
 void WriteBack::defer(Deferred deferred) {
   bool ended = false;
   {
@@ -184,8 +195,9 @@ void WriteBack::retry_deferred() {
       deferred_.pop_front();
     }
     Result<Taken> taken = take(next.file, next.change, next.data);
-    const bool full = !taken && taken.error().code == ErrorCode::kNoSpace;
-    if (full && SteadyClock::instance().now() - next.since < options_.full_wait) {
+    const bool full = !taken && taken.error().code == ErrorCode::kNoSpace &&
+                      SteadyClock::instance().now() - next.since < options_.full_wait;
+    if (full || (!taken && taken.error().code == ErrorCode::kBusy)) {
       const std::lock_guard lock(mutex_);
       deferred_.push_front(std::move(next));
       return;
@@ -223,23 +235,58 @@ void WriteBack::end_hold() {
   wake_.notify_all();
 }
 
-void WriteBack::flush_and_hold(std::function<void(Result<Hold>)> done) {
+WriteBack::Hold WriteBack::pause(const std::vector<std::string>& paths) {
+  if (paths.empty())
+    return nullptr;
+  const std::unique_lock gate(gate_);
+  const std::lock_guard lock(mutex_);
+  paused_.insert(paths.begin(), paths.end());
+  pauses_ += static_cast<unsigned>(paths.size());
+  return {this, [this, paths](const void*) { end_pause(paths); }};
+}
+
+void WriteBack::end_pause(const std::vector<std::string>& paths) {
+  const std::lock_guard lock(mutex_);
+  for (const std::string& path : paths)
+    paused_.erase(paused_.find(path));
+  pauses_ -= static_cast<unsigned>(paths.size());
+  kicked_ = true;
+  wake_.notify_all();
+}
+
+bool WriteBack::is_paused(const WrittenFile& file) const {
+  if (pauses_.load() == 0)
+    return false;
+  const std::string path = file.named().path;
+  const std::lock_guard lock(mutex_);
+  return std::any_of(paused_.begin(), paused_.end(),
+                     [&](const std::string& top) { return is_at_or_below(path, top); });
+}
+
+void WriteBack::flush_and_hold(const std::vector<std::string>& paths,
+                               std::function<void(Result<Hold>)> done) {
+  const auto finish = [paused = pause(paths), done = std::move(done)](Result<Hold> hold) {
+    if (hold)
+      *hold = std::make_shared<std::pair<Hold, Hold>>(paused, *hold);
+    done(std::move(hold));
+  };
   Result<Hold> hold = fail(ErrorCode::kDisconnected, "the mount has ended");
   {
     const std::lock_guard lock(mutex_);
     if (!stopping_) {
       if (!is_clean() || sending_ || !deferred_.empty()) {
-        waiters_.push_back({round_ + 1, {}, std::move(done)});
+        waiters_.push_back({round_ + 1, {}, finish});
         wake_.notify_all();
         return;
       }
       hold = make_hold_locked();
     }
   }
-  done(std::move(hold));
+  finish(std::move(hold));
 }
 
 void WriteBack::rebased(const VersionRecord& before, const VersionRecord& after) {
+  ++revision_;
   const std::lock_guard lock(mutex_);
   const auto found = by_id_.find(after.id);
   if (found == by_id_.end())
@@ -261,37 +308,40 @@ void WriteBack::kick() {
   wake_.notify_all();
 }
 
-void WriteBack::moved(const std::string& from, const std::string& to, bool exchanged) {
-  const auto is_below = [](const std::string& path, const std::string& top) {
-    return path == top || (path.size() > top.size() && path.starts_with(top) &&
-                           path[top.size()] == '/');
-  };
+void WriteBack::moved(const Move& move) {
+  const auto& [from, to, exchanged, has_victim_other_names] = move;
   const std::lock_guard lock(mutex_);
   for (const auto& [number, file] : by_number_) {
     const std::lock_guard locked(file->mutex_);
     std::string& path = file->named_.path;
-    if (is_below(path, from))
+    if (is_at_or_below(path, from))
       path = to + path.substr(from.size());
-    else if (exchanged && is_below(path, to))
+    else if (exchanged && is_at_or_below(path, to))
       path = from + path.substr(to.size());
     else if (path == to)
-      path.clear();  // replaced by what moved
+      file->lose_name_locked(has_victim_other_names);  // replaced by what moved
     else
       continue;
+    // Under another name it is not gone: what the log then has goes into a conflict copy at least.
+    if (path.empty() && file->has_other_names_)
+      continue;
     log_->redeclare(number, {options_.export_key, file->named_.id, path, file->named_.base});
-    if (!file->is_clean_locked())
+    if (!file->is_clean_locked() && !path.empty())
       log_->append_rename(number, path).map_error([&](const Error& error) {
         log_warning("the write log does not know a new name: {}", error.message);
       });
   }
 }
 
-void WriteBack::removed(const std::string& path) {
+void WriteBack::removed(const std::string& path, bool has_other_names) {
   const std::lock_guard lock(mutex_);
   for (const auto& [number, file] : by_number_) {
     const std::lock_guard locked(file->mutex_);
-    if (file->named_.path == path)
-      file->named_.path.clear();
+    if (file->named_.path != path)
+      continue;
+    file->lose_name_locked(has_other_names);
+    if (!has_other_names)
+      log_->redeclare(number, {options_.export_key, file->named_.id, "", file->named_.base});
   }
 }
 

@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <thread>
@@ -33,6 +34,9 @@ struct WriteBackOptions {
   Duration age = std::chrono::seconds(5);           ///< the oldest unsent write is sent then
   std::uint64_t amount = std::uint64_t{64} << 20;   ///< bytes unsent that are sent at once
   std::uint64_t log_size = std::uint64_t{4} << 30;  ///< bytes of unsent writes, at most
+  /// Bytes that one checkpoint may hold: with that much unsent beside a checkpoint on its way,
+  /// writes wait. The server takes twice as much.
+  std::uint64_t checkpoint_max = std::uint64_t{512} << 20;
   bool compress = true;
   /// A write that finds the log full waits this long for room before it fails with kNoSpace.
   Duration full_wait = std::chrono::seconds(60);
@@ -101,6 +105,7 @@ class WriteBack {
   struct Taken {
     std::uint64_t size = 0;  ///< the file's
     Timestamp mtime;
+    std::uint64_t unsent = 0;  ///< bytes of data, of the file
   };
 
   /// A write, truncation, zeroing or allocation (LogChange without file and mtime). Completes inside
@@ -124,15 +129,26 @@ class WriteBack {
   /// While a hold lives no commit is on its way, so that a change can't cross one.
   using Hold = std::shared_ptr<const void>;
 
-  /// flush(), and then holds what comes later back. Holds are short: a change at the server.
-  void flush_and_hold(std::function<void(Result<Hold>)> done);
+  /// flush(), and then holds what comes later back. Holds are short: a change at the server. Until
+  /// the hold ends, changes to files at or below `paths` wait: none is in the log under a name that
+  /// the server may have changed already when this process dies.
+  void flush_and_hold(const std::vector<std::string>& paths,
+                      std::function<void(Result<Hold>)> done);
 
   /// A change of ours, made under a hold, moved a file's version without its content.
   void rebased(const VersionRecord& before, const VersionRecord& after);
 
   /// A name changed on the server.
-  void moved(const std::string& from, const std::string& to, bool exchanged);
-  void removed(const std::string& path);
+  struct Move {
+    std::string from;
+    std::string to;
+    bool is_exchange = false;
+    bool has_victim_other_names = false;  ///< what was at `to` had more names than that
+  };
+
+  void moved(const Move& move);
+  /// `has_other_names`: it was not the file's last one.
+  void removed(const std::string& path, bool has_other_names);
 
   /// `done` comes when no commit of the file is under way.
   void when_settled(const std::shared_ptr<WrittenFile>& file, std::function<void()> done);
@@ -141,8 +157,8 @@ class WriteBack {
   /// True when all is sent.
   bool drain(const std::function<bool()>& give_up);
 
-  /// Grows before the cache follows a checkpoint: Image::revision of who opens a file now.
-  std::uint32_t revision() const { return static_cast<std::uint32_t>(checkpoints_.load()); }
+  /// Grows before the cache follows a checkpoint or a change: Image::revision of who opens a file now.
+  std::uint32_t revision() const { return revision_.load(); }
 
   /// Files that have something unsent or are open for writing.
   std::vector<WrittenUse> uses() const;
@@ -181,11 +197,14 @@ class WriteBack {
   void retry_deferred();
   Hold make_hold_locked();
   void end_hold();
+  Hold pause(const std::vector<std::string>& paths);
+  void end_pause(const std::vector<std::string>& paths);
+  bool is_paused(const WrittenFile& file) const;
 
   // The sending thread.
   void run() noexcept;
   bool wait_for_work();
-  Files close_checkpoint();
+  Result<Files> close_checkpoint();
   Status send_checkpoint(const Files& files);
   void acknowledge(const Files& files, const CommitReply& reply);
   void apply_to_cache(const WrittenFile& file, const VersionRecord& base,
@@ -216,8 +235,10 @@ class WriteBack {
   std::vector<std::function<void()>> settling_;
   std::uint64_t round_ = 0;        ///< checkpoints closed, also empty ones
   std::uint64_t rounds_over_ = 0;
+  bool is_partial_ = false;        ///< the round's checkpoint could not take all files
   bool sending_ = false;
   unsigned holds_ = 0;
+  std::multiset<std::string> paused_;   ///< paths; changes at or below them wait
   CheckpointSender* sender_ = nullptr;  ///< while it works
   bool kicked_ = false;
   bool stopping_ = false;
@@ -230,10 +251,13 @@ class WriteBack {
   std::atomic<WriteBackListener*> listener_{nullptr};
   std::atomic<std::uint64_t> unsent_files_{0};
   std::atomic<std::uint64_t> unsent_bytes_{0};
+  std::atomic<std::uint64_t> open_bytes_{0};  ///< of them: not in a checkpoint yet
+  std::atomic<unsigned> pauses_{0};           ///< paths in paused_
   std::atomic<std::uint64_t> written_bytes_{0};
   std::atomic<std::uint64_t> sent_bytes_{0};
   std::atomic<std::uint64_t> wire_bytes_{0};
   std::atomic<std::uint64_t> checkpoints_{0};
+  std::atomic<std::uint32_t> revision_{0};
   std::uint64_t recovered_bytes_ = 0;
   std::thread thread_;
 };

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <fcntl.h>
+#include <map>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -30,21 +32,54 @@ std::string name_in(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-/// A layer's content as runs for the cache. What can't be read back from the log is left out, as
-/// unknown; the server has it.
+/// A segment of the log in memory, as far as the kernel keeps it there.
+class SegmentMapping {
+ public:
+  static std::shared_ptr<const SegmentMapping> of(const LogSegment& segment) {
+    struct stat st {};
+    if (::fstat(segment.fd(), &st) != 0 || st.st_size <= 0)
+      return nullptr;
+    const auto size = static_cast<std::size_t>(st.st_size);
+    void* const at = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, segment.fd(), 0);
+    if (at == MAP_FAILED)
+      return nullptr;
+    return std::shared_ptr<const SegmentMapping>(new SegmentMapping(at, size));
+  }
+
+  ~SegmentMapping() { ::munmap(at_, size_); }
+
+  SegmentMapping(const SegmentMapping&) = delete;
+  SegmentMapping& operator=(const SegmentMapping&) = delete;
+
+  ByteView bytes() const noexcept { return {static_cast<const std::byte*>(at_), size_}; }
+
+ private:
+  SegmentMapping(void* at, std::size_t size) noexcept : at_(at), size_(size) {}
+
+  void* const at_;
+  const std::size_t size_;
+};
+
+/// A layer's content as runs for the cache: views into the log, so that a large checkpoint takes no
+/// memory of its own. kCorrupt, kIo: the log can't be read back.
 Result<std::vector<StoreRun>> store_runs(const ContentLayer& layer) {
   std::vector<StoreRun> runs;
+  std::map<const LogSegment*, std::shared_ptr<const SegmentMapping>> mappings;
   for (const LayerRun& run : layer.extents()) {
     StoreRun store;
     store.range = run.range;
+    store.kind = run.kind == LayerKind::kHole ? RunKind::kHole : RunKind::kZero;
     if (run.kind == LayerKind::kData) {
-      auto bytes = std::make_shared<Bytes>(run.range.length);
-      SLIPWAY_TRY(read_log_data(run.data, run.from, *bytes));
+      SLIPWAY_TRY(run.data.segment->check(run.data));
+      auto& mapping = mappings[run.data.segment.get()];
+      if (mapping == nullptr)
+        mapping = SegmentMapping::of(*run.data.segment);
+      const std::uint64_t from = run.data.position + run.from;
+      if (mapping == nullptr || from + run.range.length > mapping->bytes().size())
+        return fail(ErrorCode::kIo, "a segment of the write log can't be mapped");
       store.kind = RunKind::kData;
-      store.bytes = *bytes;
-      store.owner = std::move(bytes);
-    } else {
-      store.kind = run.kind == LayerKind::kHole ? RunKind::kHole : RunKind::kZero;
+      store.bytes = mapping->bytes().subspan(from, run.range.length);
+      store.owner = mapping;
     }
     runs.push_back(std::move(store));
   }
@@ -55,8 +90,9 @@ Result<std::vector<StoreRun>> store_runs(const ContentLayer& layer) {
 
 void WriteBack::run() noexcept {
   while (wait_for_work()) {
-    const Files files = close_checkpoint();
-    Status sent;
+    const Result<Files> closed = close_checkpoint();
+    const Files files = closed.value_or(Files());
+    Status sent = closed ? Status() : fail(closed.error());
     if (!files.empty())
       sent = send_checkpoint(files);
     std::vector<Waiter> over;
@@ -66,7 +102,7 @@ void WriteBack::run() noexcept {
       const std::lock_guard lock(mutex_);
       sending_ = false;
       if (sent) {
-        rounds_over_ = round_;
+        rounds_over_ = is_partial_ ? round_ - 1 : round_;
         waiting_for_.clear();
         backoff_ = Duration::zero();
       }
@@ -143,8 +179,14 @@ bool WriteBack::wait_for_work() {
 
 /// One instant over all files, in memory and in the log. What an earlier try left frozen goes first,
 /// by itself, as it was sent.
-WriteBack::Files WriteBack::close_checkpoint() {
+Result<WriteBack::Files> WriteBack::close_checkpoint() {
   Files files;
+  // Sent again, perhaps by another process, it has the same order: parts name files by it.
+  const auto in_order = [](Files some) {
+    std::sort(some.begin(), some.end(),
+              [](const auto& a, const auto& b) { return a->number() < b->number(); });
+    return some;
+  };
   const std::unique_lock gate(gate_);
   const std::lock_guard lock(mutex_);
   for (const auto& [number, file] : by_number_) {
@@ -152,15 +194,21 @@ WriteBack::Files WriteBack::close_checkpoint() {
       files.push_back(file);
   }
   if (!files.empty())
-    return files;
+    return in_order(std::move(files));
   ++round_;
+  is_partial_ = false;
+  open_bytes_ = 0;
   LogCheckpoint record;
   record.group = kWholeMount;
   record.number = ++checkpoint_;
   for (const auto& [number, file] : by_number_) {
     const std::lock_guard locked(file->mutex_);
-    if (file->active_.empty() || files.size() == kCommitFilesMax)
+    if (file->active_.empty())
       continue;
+    if (files.size() == kCommitFilesMax) {
+      is_partial_ = true;  // the rest goes with the next one
+      break;
+    }
     const std::uint64_t size = file->active_.size();
     file->frozen_ = std::make_shared<const ContentLayer>(
         std::exchange(file->active_, ContentLayer(size)));
@@ -177,12 +225,13 @@ WriteBack::Files WriteBack::close_checkpoint() {
     for (const auto& file : files) {
       const std::lock_guard locked(file->mutex_);
       auto merged = std::make_shared<ContentLayer>(*file->frozen_);
+      merged->absorb(file->active_);
       file->active_ = *merged;
       file->frozen_.reset();
     }
-    files.clear();
+    return fail(logged.error());
   }
-  return files;
+  return in_order(std::move(files));
 }
 
 Status WriteBack::send_checkpoint(const Files& files) {
@@ -233,6 +282,7 @@ Status WriteBack::send_checkpoint(const Files& files) {
   fault_point("writeback-committed");
   sent_bytes_ += sender.totals().content_bytes;
   ++checkpoints_;
+  ++revision_;
   acknowledge(files, *reply);
   return {};
 }
@@ -344,11 +394,16 @@ void WriteBack::give_up(const std::shared_ptr<WrittenFile>& file, const CommitRe
     file->refused_ = Error{code, "the server has refused what was written to the file"};
   }
   const bool nameless = named.path.empty();
+  bool is_gone = nameless;
+  {
+    const std::lock_guard locked(file->mutex_);
+    is_gone = nameless && !file->has_other_names_;
+  }
   if (result.conflict_name.empty() && !nameless) {
     if (WriteBackListener* const listener = listener_.load(); listener != nullptr)
       listener->on_refused(named.id, Error{code, "refused"});
   }
-  if (!left->empty() && !nameless) {
+  if (!left->empty() && !is_gone) {
     const auto kept = keep_refused(named.path, *left);
     if (!kept) {
       log_error("writes to '{}' are refused by the server and can't be kept: {}",

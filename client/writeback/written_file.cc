@@ -112,6 +112,7 @@ Result<WrittenFile::Changed> WrittenFile::change(WriteLog& log, LogChange change
   active_.apply(change, place.data);
   mtime_ = change.mtime;
   changed.size = active_.size();
+  changed.unsent = active_.data_bytes() + (frozen_ ? frozen_->data_bytes() : 0);
   changed.unsent_more =
       static_cast<std::int64_t>(active_.data_bytes()) - static_cast<std::int64_t>(before);
   return changed;

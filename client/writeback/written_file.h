@@ -64,6 +64,7 @@ class WrittenFile {
     std::uint64_t size = 0;       ///< the file's
     bool was_clean = false;       ///< before it
     std::int64_t unsent_more = 0; ///< bytes of data
+    std::uint64_t unsent = 0;     ///< bytes of data, of the file
   };
 
   /// Appends to the log and takes effect. Errors are the log's (kNoSpace: nothing happened), or
@@ -80,6 +81,11 @@ class WrittenFile {
 
   bool is_clean_locked() const { return active_.empty() && !frozen_; }
 
+  void lose_name_locked(bool has_other_names) {
+    named_.path.clear();
+    has_other_names_ = has_other_names;
+  }
+
   const std::uint64_t number_;  ///< in the log
   mutable std::mutex mutex_;
   Named named_;
@@ -88,6 +94,7 @@ class WrittenFile {
   Timestamp mtime_;
   std::vector<std::uint64_t> handles_;
   std::optional<Error> refused_;
+  bool has_other_names_ = false;  ///< when path is "": the file is not gone
 };
 
 }  // namespace slipway

@@ -1,5 +1,6 @@
 #include "fuzz_target.h"
 #include "wire/frame.h"
+#include "wire/lease_messages.h"
 #include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
@@ -74,6 +75,8 @@ void check_request(MessageType type, ByteView body) {
       return check(decode_stage_request, body);
     case MessageType::kCommit:
       return check(decode_commit_request, body);
+    case MessageType::kLease:
+      return check(decode_lease_request, body);
   }
 }
 
@@ -101,6 +104,8 @@ void check_reply(MessageType type, ByteView body) {
       return check(decode_change_reply, body);
     case MessageType::kCommit:
       return check(decode_commit_reply, body);
+    case MessageType::kLease:
+      return check(decode_lease_reply, body);
     case MessageType::kReaddir:
       return check(decode_readdir_reply, body);
     case MessageType::kReadlink:

@@ -5,7 +5,7 @@ build_packages=(g++ meson ninja-build pkg-config libfuse3-dev libssh-dev libsodi
   libzstd-dev libxxhash-dev libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev
   libexpected-dev catch2 scdoc)
 run_packages=(fuse3 openssh-server openssh-client user-mode-linux busybox-static e2fsprogs iproute2 procps
-  python3 mount)
+  python3 mount fio)
 
 say() { printf '\n== %s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }

@@ -289,7 +289,8 @@ class Mount:
         return [*self.link.in_client(), SLIPWAY, "mount", self.source, str(self.path), "-o", options]
 
     def __enter__(self):
-        self.path.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # perhaps a dead mount, which can't be looked at
+            os.mkdir(self.path)
         self.result = run(*self.command(), check=False, timeout=150)
         if self.check and self.result.returncode != 0:
             raise RuntimeError(f"mount failed ({self.result.returncode}): {self.result.stderr}")

@@ -222,6 +222,7 @@ bool FakeServer::answer_by_itself(const Request& request) {
     case MessageType::kSync:
     case MessageType::kStage:
     case MessageType::kCommit:
+    case MessageType::kLease:
       break;
   }
   return false;

@@ -95,7 +95,7 @@ TEST_CASE("a checkpoint may come again in whole or in part, and is applied once"
   CheckpointFixture f;
   const CommitFile file = f.file_of("vm/disk", 4);
   REQUIRE(f.stage(5, 0, Part().data(0, 0, "A")).has_value());
-  REQUIRE(f.stage(5, 0, Part().data(0, 0, "B")).has_value());  // is there already: ignored
+  REQUIRE(f.stage(5, 0, Part().data(0, 0, "A")).has_value());  // is there already
   const CommitReply first = f.commit_well(5, 1, {file});
   CHECK(content_of(f.path_of("vm/disk")) == "Aisk");
   write_file(f.path_of("vm/disk"), "else");

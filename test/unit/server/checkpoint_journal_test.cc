@@ -90,10 +90,22 @@ TEST_CASE("a part that was damaged on the disk can be staged again") {
     f.reopen();
   CHECK(f.commit(1, 2, {file}).error().code == ErrorCode::kInvalid);
   CHECK(content_of(f.path_of("vm/disk")) == "disk");
-  REQUIRE(f.stage(1, 0, Part().data(0, 0, "X")).has_value());  // is still there
+  REQUIRE(f.stage(1, 0, Part().data(0, 0, "A")).has_value());  // is still there
   REQUIRE(f.stage(1, 1, Part().data(0, 1, "Y")).has_value());
   f.commit_well(1, 2, {file});
   CHECK(content_of(f.path_of("vm/disk")) == "AYsk");
+}
+
+TEST_CASE("a part that comes again with other bytes begins its checkpoint anew") {
+  CheckpointFixture f;
+  const CommitFile file = f.file_of("vm/disk", 4);
+  REQUIRE(f.stage(1, 0, Part().data(0, 0, "A")).has_value());
+  REQUIRE(f.stage(1, 1, Part().data(0, 1, "B")).has_value());
+  REQUIRE(f.stage(1, 0, Part().data(0, 1, "X")).has_value());  // cut differently
+  CHECK(f.commit(1, 2, {file}).error().code == ErrorCode::kInvalid);
+  REQUIRE(f.stage(1, 1, Part().data(0, 2, "Y")).has_value());
+  f.commit_well(1, 2, {file});
+  CHECK(content_of(f.path_of("vm/disk")) == "dXYk");
 }
 
 TEST_CASE("a commit that was damaged on the disk is set aside, not half applied") {

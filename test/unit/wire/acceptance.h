@@ -1,6 +1,7 @@
 #pragma once
 
 #include "support/catch.h"
+#include "wire/lease_messages.h"
 #include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
@@ -146,6 +147,14 @@ inline bool accepts(const CommitRequest& m) {
 
 inline bool accepts(const CommitReply& m) {
   return accepts(decode_commit_reply, m);
+}
+
+inline bool accepts(const LeaseRequest& m) {
+  return accepts(decode_lease_request, m);
+}
+
+inline bool accepts(const LeaseReply& m) {
+  return accepts(decode_lease_reply, m);
 }
 
 inline bool accepts(const ClientSetup& m) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "wire/lease_messages.h"
 #include "wire/manifest_messages.h"
 #include "wire/messages.h"
 #include "wire/read_messages.h"
@@ -176,6 +177,16 @@ inline bool same(const CommitResult& a, const CommitResult& b) {
 inline bool same(const CommitReply& a, const CommitReply& b) {
   return std::equal(a.files.begin(), a.files.end(), b.files.begin(), b.files.end(),
                     [](const CommitResult& x, const CommitResult& y) { return same(x, y); });
+}
+
+inline bool same(const LeaseRequest& a, const LeaseRequest& b) {
+  return a.action == b.action && a.path == b.path && a.group == b.group && a.epoch == b.epoch &&
+         a.unsent_bytes == b.unsent_bytes;
+}
+
+inline bool same(const LeaseReply& a, const LeaseReply& b) {
+  return a.outcome == b.outcome && a.whole_export == b.whole_export && a.more == b.more &&
+         a.leases == b.leases;
 }
 
 inline bool same(const RecordHeader& a, const RecordHeader& b) {

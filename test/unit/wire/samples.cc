@@ -488,6 +488,23 @@ CommitRequest sample_commit_request() {
   return m;
 }
 
+LeaseReply sample_lease_reply() {
+  LeaseEntry held;
+  held.group = "vm";
+  held.epoch = 7;
+  held.held = true;
+  held.host = "host7";
+  held.user = "ann";
+  held.uid = 1000;
+  held.age_ms = 90'000;
+  held.expires_in_ms = -2;
+  held.unsent_bytes = 65536;
+  held.wanted_by = "host8";
+  LeaseEntry free;
+  free.group = "";
+  return {LeaseOutcome::kHeld, false, true, {held, free}};
+}
+
 CommitReply sample_commit_reply() {
   return {{{0, "", sample_attributes()},
            {static_cast<std::uint32_t>(ErrorCode::kStale), "disk.img.conflict-host-9", {}}}};
@@ -510,6 +527,7 @@ std::vector<WireSample> wire_samples() {
   add_manifests(samples);
   add_changes(samples);
   add_checkpoints(samples);
+  add_leases(samples);
   return samples;
 }
 

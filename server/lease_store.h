@@ -1,0 +1,117 @@
+#pragma once
+
+#include "base/guarded.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "server/lease_directory.h"
+#include "wire/lease_messages.h"
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace slipway {
+
+inline constexpr std::chrono::seconds kLeaseLength{60};  ///< then others may take it
+
+/// The name of a user of this machine; its number where it has none.
+std::string user_name(uid_t uid);
+
+/// Who asks for leases: one mount, as its set-up names it.
+struct LeaseHolder {
+  std::array<std::byte, 16> client_id{};
+  std::array<std::byte, 16> mount_id{};
+  std::string host;
+  std::string user;
+};
+
+/// The leases of one session, over the records that all sessions share (docs/protocol.md,
+/// "Leases"). A group is what one name directly below `top` stands for. Any thread; one leaf lock,
+/// beside the locks of groups, which are files: a call may wait for those, kBusy after
+/// LeaseDirectory::kLockWait.
+class LeaseStore {
+ public:
+  /// Milliseconds since 1970.
+  using WallClock = std::function<std::int64_t()>;
+
+  struct Options {
+    std::string directory;  ///< LeaseDirectory's
+    std::string top;        ///< the directory with the `.slipway`, or the export itself
+    std::string prefix;     ///< the export's path below `top`; "": it is `top`
+    LeaseHolder holder;
+    std::chrono::milliseconds length = kLeaseLength;
+    WallClock now;  ///< none: the system's
+  };
+
+  static Result<std::unique_ptr<LeaseStore>> open(Options options);
+
+  /// Of a path below the export.
+  std::string group_of(const std::string& path) const;
+
+  /// The export's own, absolute.
+  std::string export_path() const;
+
+  Result<LeaseReply> answer(const LeaseRequest& request);
+
+  /// Leave to change files: while it lives no lease on their groups changes hands.
+  class Passage {
+   public:
+    /// Somebody else holds the lease that this mount lost: what it still sends must stay beside the
+    /// files.
+    bool is_refused(const std::string& path) const {
+      return store_ != nullptr && refused_.contains(store_->group_of(path));
+    }
+
+   private:
+    friend class LeaseStore;
+
+    const LeaseStore* store_ = nullptr;
+    std::vector<UniqueFd> locks_;
+    std::set<std::string> refused_;
+  };
+
+  enum class Purpose { kChange, kCommit };
+
+  /// kLeaseLost: this session had the lease of a group of `paths` and does not have it any more;
+  /// kBusy: another mount has one, and now knows that it is wanted. A commit of a mount that knows
+  /// of its loss passes, refused.
+  Result<Passage> enter(const std::vector<std::string>& paths, Purpose purpose);
+
+  /// By its name, directly on the server.
+  Result<LeaseReply> break_lease(const std::string& group, std::uint64_t epoch);
+  Result<LeaseReply> list(const std::string& after) const;
+
+ private:
+  /// What this session knows of a group whose lease it had.
+  struct Known {
+    std::uint64_t epoch = 0;
+    bool lost = false;  ///< and the client knows
+  };
+
+  LeaseStore(Options options, LeaseDirectory directory);
+
+  Result<LeaseReply> acquire(const std::string& group, std::uint64_t unsent);
+  Result<LeaseReply> renew(const std::string& group, std::uint64_t epoch, std::uint64_t unsent);
+  Result<LeaseReply> release(const std::string& group, std::uint64_t epoch);
+
+  bool is_mine(const LeaseRecord& record) const noexcept;
+  bool is_live(const LeaseRecord& record) const;
+  std::optional<Known> known(const std::string& group) const;
+  Status check(const std::string& group, Purpose purpose, Passage& passage) const;
+  LeaseEntry entry_of(const std::string& group, const std::optional<LeaseRecord>& record) const;
+  LeaseReply reply_of(LeaseOutcome outcome, const std::string& group,
+                      const std::optional<LeaseRecord>& record) const;
+
+  const Options options_;
+  const LeaseDirectory directory_;
+  mutable Guarded<std::map<std::string, Known>> known_;
+};
+
+}  // namespace slipway

@@ -1,0 +1,261 @@
+"""Two mounts that write to the same files, files that change or go behind a mount's back, a server's
+disk and a write log that are full: nobody's data is lost, and nobody gets an I/O error."""
+
+import errno
+import os
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support"))
+import crashbed
+import load
+import testbed
+from crashbed import CrashBed
+from testbed import drop_caches, run
+
+SIZE = 300_000
+
+
+class Conflicts(CrashBed):
+    FILES = ()
+
+    def setUp(self):
+        super().setUp()
+        for name in ("a/disk", "a/other"):
+            (self.export / name).write_bytes(b"o" * SIZE)
+            os.utime(self.export / name, (1000, 1000))
+
+    def copies(self):
+        return sorted(self.export.rglob("*.conflict-*"))
+
+    def refused(self, mount):
+        return sorted(mount.cache.glob("refused/*"))
+
+    def conflicts(self, mount):
+        return mount.status()["writes"]["conflicts"]
+
+    def test_of_two_hosts_that_write_to_one_file_the_later_ones_writes_are_in_a_copy(self):
+        one = self.mount("lease=no", cache="cache-1", name="one")
+        two = self.mount("lease=no", cache="cache-2", name="two")
+        with open(one.path / "a/disk", "r+b", buffering=0) as first, \
+             open(two.path / "a/disk", "r+b", buffering=0) as second, \
+             open(two.path / "a/other", "r+b", buffering=0) as other:
+            first.write(b"first")
+            second.seek(100_000)
+            second.write(b"second")
+            other.write(b"other")
+            crashbed.sync_names(one.path)
+            crashbed.sync_names(two.path)
+            self.assertEqual((self.export / "a/disk").read_bytes(),
+                             b"first".ljust(SIZE, b"o"))
+            self.assertEqual((self.export / "a/other").read_bytes(), b"other".ljust(SIZE, b"o"))
+            (copy,) = self.copies()
+            # What was changed meanwhile is in it too: the copy is of the file as it was found.
+            self.assertEqual(copy.read_bytes(),
+                             load.with_range(b"first".ljust(SIZE, b"o"), 100_000, b"second"))
+            (line,) = self.conflicts(two)
+            self.assertIn("a/disk", line)
+            self.assertIn(copy.name, line)
+            self.assertEqual(self.conflicts(one), [])
+            with self.assertRaises(OSError) as e:
+                second.write(b"more")
+            self.assertEqual(e.exception.errno, errno.ESTALE)
+            other.write(b"more")
+        self.assertEqual((two.path / "a/disk").read_bytes(), (self.export / "a/disk").read_bytes())
+        with open(two.path / "a/disk", "r+b", buffering=0) as again:
+            again.write(b"again")
+        crashbed.sync_names(two.path)
+        self.assertEqual((self.export / "a/disk").read_bytes()[:5], b"again")
+        self.assertEqual((self.export / "a/other").read_bytes()[:9], b"othermore")
+        self.assertEqual(self.copies(), [copy])
+
+    def test_writes_that_come_while_a_conflict_is_found_are_kept_beside_the_cache(self):
+        m = self.mount()
+        with open(m.path / "a/disk", "r+b", buffering=0) as f:
+            f.write(b"mine")
+            with open(self.export / "a/disk", "r+b") as there:
+                there.write(b"theirs")
+            flush = threading.Thread(target=crashbed.sync_names, args=(m.path,))
+            written = []
+            flush.start()
+            try:
+                for n in range(1, 100_000):
+                    os.pwrite(f.fileno(), load.counter(n)[:8], 8 * n)
+                    written.append(n)
+            except OSError as e:
+                self.assertEqual(e.errno, errno.ESTALE)
+            else:
+                self.fail("writes go on to a file that is refused")
+            flush.join()
+        self.assertEqual((self.export / "a/disk").read_bytes(), b"theirs".ljust(SIZE, b"o"))
+        kept = [p.read_bytes() for p in (*self.copies(), *self.refused(m))]
+        self.assertTrue(any(content[:4] == b"mine" for content in kept))
+        for n in written:
+            self.assertTrue(any(content[8 * n:8 * n + 8] == load.counter(n)[:8]
+                                for content in kept), f"write {n} of {len(written)} is lost")
+        crashbed.sync_names(m.path)
+
+    def test_a_file_that_goes_behind_a_mounts_back_leaves_a_copy(self):
+        m = self.mount()
+        with open(m.path / "a/disk", "r+b", buffering=0) as f, \
+             open(m.path / "a/other", "r+b", buffering=0) as other:
+            f.write(b"mine")
+            other.write(b"other")
+            os.unlink(self.export / "a/disk")
+            crashbed.sync_names(m.path)
+        found = [p.read_bytes()[:4] for p in (*self.copies(), *self.refused(m),
+                                              *self.export.glob("a/disk"))]
+        self.assertIn(b"mine", found)
+        self.assertGreaterEqual(len(self.conflicts(m)), 1)
+        self.assertEqual((self.export / "a/other").read_bytes()[:5], b"other")
+        self.assertEqual(m.status()["writes"]["unsent_files"], 0)
+
+    def test_a_replaced_file_is_not_written_to(self):
+        m = self.mount()
+        with open(m.path / "a/disk", "r+b", buffering=0) as f:
+            f.write(b"mine")
+            (self.export / "a/new").write_bytes(b"new")
+            os.rename(self.export / "a/new", self.export / "a/disk")
+            crashbed.sync_names(m.path)
+        self.assertEqual((self.export / "a/disk").read_bytes(), b"new")
+        self.assertEqual([p.read_bytes()[:4] for p in (*self.copies(), *self.refused(m))], [b"mine"])
+        self.assertEqual((m.path / "a/disk").read_bytes(), b"new")
+
+    def test_a_crash_while_a_conflict_is_settled_loses_nothing(self):
+        for point in ("writeback-committed", "writeback-cached", "writeback-applied",
+                      "writeback-before-trim"):
+            with self.subTest(point=point):
+                for name in ("a/disk", "a/other"):
+                    (self.export / name).write_bytes(b"o" * SIZE)
+                for copy in self.copies():
+                    copy.unlink()
+                m = self.mount(fault=point)
+                pid = m.status()["pid"]
+                with open(m.path / "a/disk", "r+b", buffering=0) as f, \
+                     open(m.path / "a/other", "r+b", buffering=0) as other:
+                    f.write(b"mine")
+                    other.write(b"other")
+                    with open(self.export / "a/disk", "r+b") as there:
+                        there.write(b"theirs")
+                    with self.assertRaises(OSError):
+                        crashbed.sync_names(m.path)
+                        time.sleep(0.5)
+                        crashbed.sync_names(m.path)
+                self.wait_dead(m, pid)
+                m.__enter__()
+                crashbed.sync_names(m.path)
+                self.assertEqual(m.status()["writes"]["unsent_files"], 0)
+                self.assertIn(b"mine", [p.read_bytes()[:4] for p in self.copies()])
+                self.assertEqual((self.export / "a/disk").read_bytes()[:6], b"theirs")
+                self.assertEqual((self.export / "a/other").read_bytes()[:5], b"other")
+                m.umount(check=False)  # it says that there were conflicts
+
+    def test_a_users_file_that_can_not_be_written_any_more_keeps_its_writes(self):
+        """Root may write everywhere, so the file is made immutable."""
+        if run("chattr", "+i", self.export / "a/disk", check=False).returncode != 0:
+            self.skipTest("no immutable files here")
+        run("chattr", "-i", self.export / "a/disk")
+        m = self.mount()
+        with open(m.path / "a/disk", "r+b", buffering=0) as f, \
+             open(m.path / "a/other", "r+b", buffering=0) as other:
+            f.write(b"mine")
+            other.write(b"other")
+            run("chattr", "+i", self.export / "a/disk")
+            try:
+                crashbed.sync_names(m.path)
+            finally:
+                run("chattr", "-i", self.export / "a/disk")
+        kept = [p.read_bytes()[:4] for p in (*self.copies(), *self.refused(m),
+                                             self.export / "a/disk")]
+        self.assertIn(b"mine", kept)
+        self.assertEqual((self.export / "a/other").read_bytes()[:5], b"other")
+
+
+class FullAndSlow(CrashBed):
+    FILES = ()
+
+    def test_a_full_server_is_waited_for_and_nothing_fails(self):
+        small = self.export / "small"
+        small.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=6M", "tmpfs", small)
+        self.addCleanup(run, "umount", "-l", small)
+        (small / "f").write_bytes(b"")
+        ballast = small / "ballast"
+        ballast.write_bytes(bytes(4 << 20))
+        m = self.mount()
+        data = self.random.randbytes(4 << 20)
+        with open(m.path / "small/f", "r+b", buffering=0) as f:
+            for at in range(0, len(data), 1 << 18):
+                self.assertEqual(os.pwrite(f.fileno(), data[at:at + (1 << 18)], at), 1 << 18)
+            os.fsync(f.fileno())
+        flush = threading.Thread(target=crashbed.sync_names, args=(m.path,))
+        flush.start()
+        testbed.wait_for(lambda: m.status()["writes"]["waiting_for"], "the server to be full")
+        self.assertEqual((m.path / "small/f").read_bytes(), data)
+        self.assertTrue(flush.is_alive())
+        ballast.unlink()
+        flush.join(40)
+        self.assertFalse(flush.is_alive())
+        self.assertEqual((small / "f").read_bytes(), data)
+        writes = m.status()["writes"]
+        self.assertEqual((writes["waiting_for"], writes["conflicts"], writes["unsent_files"]),
+                         ("", [], 0))
+        m.umount()
+
+    def test_writers_wait_while_the_log_is_full(self):
+        (self.export / "a/disk").write_bytes(b"")
+        m = self.mount("log_size=8M")
+        data = self.random.randbytes(24 << 20)
+        errors = []
+
+        def write():
+            try:
+                with open(m.path / "a/disk", "r+b", buffering=0) as f:
+                    for at in range(0, len(data), 100_000):
+                        part = data[at:at + 100_000]
+                        if os.pwrite(f.fileno(), part, at) != len(part):
+                            errors.append(f"a short write at {at}")
+            except OSError as e:
+                errors.append(e)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        testbed.wait_for(lambda: m.status()["writes"]["written_bytes"] > 0, "the first write")
+        with testbed.stopped_server(m):
+            testbed.wait_for(lambda: m.status()["writes"]["waiting_writes"] > 0 or
+                             not writer.is_alive(), "a writer that waits", 30)
+            self.assertLessEqual(m.status()["writes"]["log_bytes"], 12 << 20)
+        writer.join(60)
+        self.assertFalse(writer.is_alive())
+        self.assertEqual(errors, [])
+        drop_caches()
+        self.assertEqual((m.path / "a/disk").read_bytes(), data)
+        crashbed.sync_names(m.path)
+        self.assertEqual((self.export / "a/disk").read_bytes(), data)
+        writes = m.status()["writes"]
+        self.assertEqual(writes["waiting_writes"], 0)
+        self.assertLessEqual(writes["log_bytes"], 10 << 20)
+
+    def test_over_a_slow_link_writers_are_slowed_and_go_on(self):
+        with testbed.Link(rtt_ms=20, rate_mbit=10) as link, testbed.Sshd(self.dir, link) as sshd:
+            (self.export / "a/disk").write_bytes(b"")
+            m = testbed.Mount(f"server:{self.export}", self.dir, ["log_size=8M", *crashbed.OPTIONS,
+                                                                  *sshd.options()], link)
+            with m:
+                data = self.random.randbytes(14 << 20)
+                with open(m.path / "a/disk", "r+b", buffering=0) as f:
+                    for at in range(0, len(data), 1 << 17):
+                        self.assertEqual(os.pwrite(f.fileno(), data[at:at + (1 << 17)], at), 1 << 17)
+                    os.fsync(f.fileno())
+                crashbed.sync_names(m.path)
+                self.assertEqual((self.export / "a/disk").read_bytes(), data)
+                self.assertEqual(m.status()["writes"]["conflicts"], [])
+
+
+if __name__ == "__main__":
+    if lack := testbed.missing():
+        print(f"skipped: {lack}")
+        sys.exit(testbed.SKIP)
+    unittest.main(verbosity=2)

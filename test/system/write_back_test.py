@@ -1,0 +1,251 @@
+"""What brings unsent writes to the server, and when: flush, invalidate, signals, unmounting in all its
+forms, recover; and what is said about it."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support"))
+import testbed
+from testbed import SLIPWAY, Mount, TempTree, run, stopped_server, wait_for
+
+UNSENT = 33
+
+
+def has_ended(pid):
+    try:
+        return "\nState:\tZ" in pathlib.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+class WriteBack(unittest.TestCase):
+    def setUp(self):
+        tree = TempTree()
+        self.dir = tree.__enter__()
+        self.addCleanup(tree.__exit__)
+        self.export = self.dir / "export"
+        self.export.mkdir()
+        (self.export / "disk").write_bytes(b"old" * 1000)
+        # A server that is stopped is not asked for a lease either.
+        self.old_state = os.environ.get("XDG_STATE_HOME")
+        os.environ["XDG_STATE_HOME"] = str(self.dir / "state")
+        self.addCleanup(self.restore_state)
+
+    def restore_state(self):
+        if self.old_state is None:
+            os.environ.pop("XDG_STATE_HOME", None)
+        else:
+            os.environ["XDG_STATE_HOME"] = self.old_state
+
+    def mount(self, *options, name="mnt", cache="cache", **kwargs):
+        m = Mount(f"local:{self.export}", self.dir,
+                  [f"server_command={testbed.SLIPWAYD} session", *options], name=name, **kwargs)
+        m.cache = self.dir / cache
+        m.__enter__()
+        self.addCleanup(m.__exit__)
+        return m
+
+    def unsent(self, m):
+        return m.status()["writes"]["unsent_bytes"]
+
+    def write(self, m, content, name="disk"):
+        """Leaves the file open, for its close starts to send."""
+        fd = os.open(m.path / name, os.O_RDWR)
+        self.addCleanup(os.close, fd)
+        os.pwrite(fd, content, 0)
+        self.assertGreater(self.unsent(m), 0)
+        return fd
+
+    def test_flush_returns_when_the_server_has_what_was_written(self):
+        m = self.mount()
+        self.write(m, b"new" * 1000)
+        self.assertEqual((self.export / "disk").read_bytes(), b"old" * 1000)
+        run(SLIPWAY, "flush", m.path / "disk")
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+        self.assertEqual(self.unsent(m), 0)
+
+    def test_flush_with_a_timeout_says_what_is_left(self):
+        m = self.mount()
+        self.write(m, b"new" * 1000)
+        with stopped_server(m):
+            told = run(SLIPWAY, "flush", "--timeout", "0.5", m.path, check=False)
+            self.assertEqual(told.returncode, UNSENT)
+            self.assertIn("2.9 KiB are not on the server yet", told.stderr)
+        run(SLIPWAY, "flush", m.path)
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+
+    def test_flush_of_something_else_is_refused_by_name(self):
+        told = run(SLIPWAY, "flush", self.dir, check=False)
+        self.assertEqual(told.returncode, 32)
+        self.assertIn("is not in a slipway mount", told.stderr)
+
+    def test_writes_go_by_themselves_after_a_few_seconds(self):
+        m = self.mount()
+        self.write(m, b"new" * 1000)
+        started = time.monotonic()
+        wait_for(lambda: self.unsent(m) == 0, "the writes to be sent", timeout=15)
+        self.assertGreater(time.monotonic() - started, 2)
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+
+    def test_sigusr1_writes_back_and_sigusr2_invalidates_too(self):
+        m = self.mount("consistency=session")
+        pid = m.status()["pid"]
+        self.write(m, b"new" * 1000)
+        os.kill(pid, signal.SIGUSR1)
+        wait_for(lambda: (self.export / "disk").read_bytes() == b"new" * 1000, "the write")
+        (self.export / "other").write_text("one")
+        self.assertEqual(os.stat(m.path / "other").st_size, 3)
+        (self.export / "other").write_text("three")
+        self.assertEqual(os.stat(m.path / "other").st_size, 3, "believed for the session")
+        os.kill(pid, signal.SIGUSR2)
+        wait_for(lambda: os.stat(m.path / "other").st_size == 5, "the new size")
+
+    def test_invalidate_shows_what_others_have_changed(self):
+        m = self.mount("consistency=session")
+        (self.export / "other").write_text("one")
+        self.assertEqual(os.stat(m.path / "other").st_size, 3)
+        (self.export / "other").write_text("three")
+        self.assertEqual(os.stat(m.path / "other").st_size, 3)
+        run(SLIPWAY, "invalidate", m.path / "other")
+        self.assertEqual(os.stat(m.path / "other").st_size, 5)
+        self.assertEqual((m.path / "other").read_text(), "three")
+
+    def test_write_through_returns_when_the_server_has_it(self):
+        m = self.mount("write=through")
+        fd = os.open(m.path / "disk", os.O_RDWR)
+        os.pwrite(fd, b"new" * 1000, 0)
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+        os.close(fd)
+
+    def test_durability_remote_makes_fsync_wait_for_the_server(self):
+        m = self.mount("durability=remote")
+        fd = self.write(m, b"new" * 1000)
+        os.fsync(fd)
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+
+    def test_fsync_does_not_wait_for_the_server(self):
+        m = self.mount()
+        fd = self.write(m, b"new" * 1000)
+        with stopped_server(m):
+            os.fsync(fd)
+            self.assertEqual(os.pread(fd, 6, 0), b"newnew")
+        self.assertEqual((self.export / "disk").read_bytes(), b"old" * 1000)
+
+    def test_umount_drains(self):
+        m = self.mount()
+        fd = os.open(m.path / "disk", os.O_RDWR)
+        os.pwrite(fd, b"new" * 1000, 0)
+        self.assertGreater(self.unsent(m), 0)
+        os.close(fd)
+        m.umount()
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+
+    def leave_unsent(self, m, *command):
+        """Unmounts while the server does not answer; what the command said."""
+        fd = os.open(m.path / "disk", os.O_RDWR)
+        with stopped_server(m):
+            os.pwrite(fd, b"new" * 1000, 0)
+            self.assertGreater(self.unsent(m), 0)
+            os.close(fd)
+            return run(*command, check=False)
+
+    def test_umount_with_a_timeout_says_what_is_left_and_its_process_goes_on(self):
+        m = self.mount()
+        told = self.leave_unsent(m, SLIPWAY, "umount", "--timeout", "0.5", m.path)
+        self.assertEqual(told.returncode, UNSENT)
+        self.assertIn("are NOT on the server yet", told.stderr)
+        self.assertFalse(os.path.ismount(m.path))
+        wait_for(lambda: (self.export / "disk").read_bytes() == b"new" * 1000, "the write")
+
+    def test_umount_detach_leaves_the_log_which_the_next_mount_sends(self):
+        m = self.mount()
+        told = self.leave_unsent(m, SLIPWAY, "umount", "--detach", m.path)
+        self.assertEqual(told.returncode, UNSENT)
+        self.assertIn("NOT on the server", told.stderr)
+        self.assertIn(str(m.cache), told.stderr)
+        self.assertEqual((self.export / "disk").read_bytes(), b"old" * 1000)
+        m.__enter__()
+        self.assertEqual((m.path / "disk").read_bytes(), b"new" * 1000)
+        wait_for(lambda: self.unsent(m) == 0, "what was found to be sent")
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+
+    def test_recover_sends_what_a_mount_has_left(self):
+        m = self.mount()
+        self.leave_unsent(m, SLIPWAY, "umount", "--detach", m.path)
+        told = run(SLIPWAY, "recover", m.cache)
+        self.assertIn("2.9 KiB sent", told.stdout)
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+        self.assertIn("0 B sent", run(SLIPWAY, "recover", m.cache).stdout)
+
+    def test_recover_lists_caches_with_unsent_writes(self):
+        base = pathlib.Path("/var/lib/slipway") / f"test-{os.getpid()}"
+        self.addCleanup(shutil.rmtree, base, ignore_errors=True)
+        base.parent.mkdir(mode=0o700, exist_ok=True)
+        m = self.mount(cache=base)
+        self.leave_unsent(m, SLIPWAY, "umount", "--detach", m.path)
+        told = run(SLIPWAY, "recover", "--json", check=False)
+        self.assertEqual(told.returncode, UNSENT)
+        found = [entry for entry in json.loads(told.stdout) if entry["cache"] == str(base)]
+        self.assertEqual(found, [{"cache": str(base), "source": f"local:{self.export}",
+                                  "unsent_bytes": 3000, "unsent_files": 1}])
+        run(SLIPWAY, "recover", base)
+
+    def test_a_remount_takes_over_from_a_process_that_still_sends(self):
+        m = self.mount("io_timeout=1")  # umount(8) looks at the mount, which has to ask the server
+        pid = m.status()["pid"]
+        fd = os.open(m.path / "disk", os.O_RDWR)
+        with stopped_server(m):
+            os.pwrite(fd, b"new" * 1000, 0)
+            os.close(fd)
+            run("umount", m.path)
+            self.assertTrue(pathlib.Path(f"/proc/{pid}").exists(), "it stays to send")
+            m.__enter__()
+            wait_for(lambda: has_ended(pid), "the process whose cache the new one has")
+            self.assertEqual((m.path / "disk").read_bytes(), b"new" * 1000)
+        wait_for(lambda: self.unsent(m) == 0, "what was found to be sent")
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+
+    def test_a_cache_with_unsent_writes_is_not_used_for_another_export(self):
+        m = self.mount()
+        self.leave_unsent(m, SLIPWAY, "umount", "--detach", m.path)
+        (self.dir / "elsewhere").mkdir()
+        other = Mount(f"local:{self.dir}/elsewhere", self.dir,
+                      [f"server_command={testbed.SLIPWAYD} session"], name="other", check=False)
+        other.cache = m.cache
+        with other:
+            self.assertEqual(other.result.returncode, 32)
+            self.assertIn("unsent writes to another export", other.result.stderr)
+
+    def test_writers_that_find_the_log_full_go_at_the_speed_of_the_server(self):
+        m = self.mount("log_size=8M")
+        chunk = os.urandom(1 << 20)
+        with open(m.path / "disk", "r+b", buffering=0) as f:
+            for i in range(40):
+                f.write(chunk)
+        run(SLIPWAY, "flush", m.path)
+        self.assertEqual((self.export / "disk").read_bytes(), chunk * 40)
+        self.assertLessEqual(m.status()["writes"]["log_bytes"], 12 << 20)
+
+    def test_a_read_only_mount_changes_nothing_but_sends_what_was_left(self):
+        m = self.mount()
+        self.leave_unsent(m, SLIPWAY, "umount", "--detach", m.path)
+        m.options.append("ro")
+        m.__enter__()
+        with self.assertRaises(OSError):
+            open(m.path / "disk", "r+b")
+        self.assertEqual((m.path / "disk").read_bytes(), b"new" * 1000)
+        wait_for(lambda: (self.export / "disk").read_bytes() == b"new" * 1000, "the write")
+
+
+if __name__ == "__main__":
+    if lack := testbed.missing():
+        print(f"skipped: {lack}")
+        sys.exit(testbed.SKIP)
+    unittest.main(verbosity=2)
