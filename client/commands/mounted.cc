@@ -224,6 +224,8 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
   file_system.leases = m->leases_.get();
   auto fs = MountedFileSystem::create(file_system, *m->remote_, *m->cache_, *m->cached_source_,
                                       *m->recording_, std::move(fuse));
+  if (fs)
+    m->fs_ = std::move(*fs);  // before anybody can ask about it
   auto socket = control_socket_path(mountpoint);
   auto control = !socket ? fail(socket.error())
                          : ControlServer::start(*socket, [mounted = m.get()](const std::string& line) {
@@ -233,7 +235,6 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
     (void)launcher.unmount(mountpoint, /*lazy=*/true);
     return fail(!fs ? fs.error() : control.error());
   }
-  m->fs_ = std::move(*fs);
   m->control_ = std::move(*control);
   return m;
 }

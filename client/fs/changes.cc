@@ -239,9 +239,8 @@ void Changes::rename(const NameRef& from, const NameRef& to, std::uint32_t flags
         remote_.moved(new_path, old_path);
         remote_.moved("//", new_path);
       } else {
-        table_.remove(new_path);
-        writeback_->removed(new_path, names_left(new_path));
         table_.move(old_path, new_path);
+        writeback_->removed(new_path, names_left(new_path));
         remote_.moved(old_path, new_path);
       }
       writeback_->moved(old_path, new_path, is_exchange);

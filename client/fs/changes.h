@@ -4,6 +4,7 @@
 #include "fs/inode_table.h"
 #include "fs/names.h"
 #include "remote/remote_session.h"
+#include "writeback/write_back.h"
 
 #include <cstdint>
 #include <functional>
@@ -13,7 +14,6 @@
 namespace slipway {
 
 class LeaseGate;
-class WriteBack;
 
 /// Who makes something, and what with.
 struct MakeSpec {
@@ -81,6 +81,7 @@ class Changes {
   void send_setattr(const SetattrRequest& request, std::uint64_t nodeid,
                     const Done<TimedAttributes>& done, const Slot& slot);
   Result<NodeView> directory(const NameRef& of) const;
+  WriteBack::NamesLeft names_left(const std::string& removed) const;
   void make_node(MakeRequest request, const std::string& path, std::uint64_t parent,
                  Done<Entry> done, const Slot& slot);
 

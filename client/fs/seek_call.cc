@@ -152,7 +152,7 @@ bool SeekCall::go_on() {
   if (range_.end() == size_) {
     // Every file ends with a hole of no length.
     if (what_ == SeekFor::kHole)
-      answer(image_->version.size);
+      answer(size_);
     else
       answer(fail(ErrorCode::kNotFound, "no data up to the end"));
     return false;

@@ -114,8 +114,11 @@ std::shared_ptr<WrittenFile> WriteBack::declare(const std::string& path,
       log_->redeclare(file.number_, what);
       return found->second;
     }
-    if (!file.refused_ && same_file(file.named_.base, base))
+    if (!file.refused_ && same_file(file.named_.base, base)) {
+      if (file.named_.path.empty() && !path.empty())
+        rename_locked(file, path);  // another name of it
       return found->second;
+    }
   }
   const std::uint64_t number = log_->declare(what);
   auto file =
@@ -308,40 +311,40 @@ void WriteBack::kick() {
   wake_.notify_all();
 }
 
-void WriteBack::moved(const Move& move) {
-  const auto& [from, to, exchanged, has_victim_other_names] = move;
+void WriteBack::moved(const std::string& from, const std::string& to, bool exchanged) {
   const std::lock_guard lock(mutex_);
   for (const auto& [number, file] : by_number_) {
     const std::lock_guard locked(file->mutex_);
-    std::string& path = file->named_.path;
+    const std::string& path = file->named_.path;
     if (is_at_or_below(path, from))
-      path = to + path.substr(from.size());
+      rename_locked(*file, to + path.substr(from.size()));
     else if (exchanged && is_at_or_below(path, to))
-      path = from + path.substr(to.size());
-    else if (path == to)
-      file->lose_name_locked(has_victim_other_names);  // replaced by what moved
-    else
-      continue;
-    // Under another name it is not gone: what the log then has goes into a conflict copy at least.
-    if (path.empty() && file->has_other_names_)
-      continue;
-    log_->redeclare(number, {options_.export_key, file->named_.id, path, file->named_.base});
-    if (!file->is_clean_locked() && !path.empty())
-      log_->append_rename(number, path).map_error([&](const Error& error) {
-        log_warning("the write log does not know a new name: {}", error.message);
-      });
+      rename_locked(*file, from + path.substr(to.size()));
   }
 }
 
-void WriteBack::removed(const std::string& path, bool has_other_names) {
+void WriteBack::rename_locked(WrittenFile& file, const std::string& path) {
+  file.named_.path = path;
+  log_->redeclare(file.number_, {options_.export_key, file.named_.id, path, file.named_.base});
+  if (file.is_clean_locked() || path.empty())
+    return;
+  log_->append_rename(file.number_, path).map_error([&](const Error& error) {
+    log_warning("the write log does not know a new name: {}", error.message);
+  });
+}
+
+void WriteBack::removed(const std::string& path, const NamesLeft& names_left) {
   const std::lock_guard lock(mutex_);
   for (const auto& [number, file] : by_number_) {
     const std::lock_guard locked(file->mutex_);
     if (file->named_.path != path)
       continue;
-    file->lose_name_locked(has_other_names);
-    if (!has_other_names)
-      log_->redeclare(number, {options_.export_key, file->named_.id, "", file->named_.base});
+    const NameLeft left = names_left(file->named_.id);
+    file->has_other_names_ = left.is_any;
+    if (!left.path.empty() || !left.is_any)
+      rename_locked(*file, left.path);
+    else
+      file->named_.path.clear();  // in the log it stays, so that a crash leaves a conflict copy
   }
 }
 

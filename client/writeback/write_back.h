@@ -139,16 +139,17 @@ class WriteBack {
   void rebased(const VersionRecord& before, const VersionRecord& after);
 
   /// A name changed on the server.
-  struct Move {
-    std::string from;
-    std::string to;
-    bool is_exchange = false;
-    bool has_victim_other_names = false;  ///< what was at `to` had more names than that
+  void moved(const std::string& from, const std::string& to, bool exchanged);
+
+  struct NameLeft {
+    std::string path;    ///< "": none is known
+    bool is_any = true;  ///< whether the file has any
   };
 
-  void moved(const Move& move);
-  /// `has_other_names`: it was not the file's last one.
-  void removed(const std::string& path, bool has_other_names);
+  /// What names a file has beside one that was removed. Called under locks.
+  using NamesLeft = std::function<NameLeft(const FileId& id)>;
+
+  void removed(const std::string& path, const NamesLeft& names_left);
 
   /// `done` comes when no commit of the file is under way.
   void when_settled(const std::shared_ptr<WrittenFile>& file, std::function<void()> done);
@@ -200,6 +201,7 @@ class WriteBack {
   Hold pause(const std::vector<std::string>& paths);
   void end_pause(const std::vector<std::string>& paths);
   bool is_paused(const WrittenFile& file) const;
+  void rename_locked(WrittenFile& file, const std::string& path);
 
   // The sending thread.
   void run() noexcept;

@@ -81,11 +81,6 @@ class WrittenFile {
 
   bool is_clean_locked() const { return active_.empty() && !frozen_; }
 
-  void lose_name_locked(bool has_other_names) {
-    named_.path.clear();
-    has_other_names_ = has_other_names;
-  }
-
   const std::uint64_t number_;  ///< in the log
   mutable std::mutex mutex_;
   Named named_;

@@ -226,6 +226,23 @@ class MovingFiles(CrashBed):
             self.assertEqual((root / "names/g").read_bytes()[:16], b"beforeafterwards")
         self.check_no_conflicts("after a removed name")
 
+    def test_a_name_that_was_made_here_is_known_after_a_crash(self):
+        (self.export / "names/f").write_bytes(bytes(100_000))
+        mount = self.mount()
+        with open(mount.path / "names/f", "r+b", buffering=0) as f:
+            os.link(mount.path / "names/f", mount.path / "names/g")
+            f.write(b"before")
+            os.unlink(mount.path / "names/f")
+            f.write(b"between")
+            os.rename(mount.path / "names/g", mount.path / "names/f")
+            f.write(b"afterwards")
+            testbed.kill_pid(mount.status()["pid"])
+        mount.__enter__()
+        for root in (mount.path, self.export):
+            self.assertEqual((root / "names/f").read_bytes()[:23], b"beforebetweenafterwards")
+            crashbed.sync_names(mount.path)
+        self.check_no_conflicts("after a link")
+
     def test_after_a_crash_it_is_not_known_by_which_name_so_there_is_a_conflict_copy(self):
         mount = self.write_under_two_names(lambda m: testbed.kill_pid(m.status()["pid"]))
         mount.__enter__()
@@ -296,7 +313,8 @@ class LostCaches(CrashBed):
                                              load.counter(before))
         if fault:
             self.arm_server(fault)
-        mount = self.mount(fault=client_fault)
+        # Who has lost the cache is another client; it would wait until the lease has run out.
+        mount = self.mount("lease=no", fault=client_fault)
         pid = mount.status()["pid"]
         servers = testbed.server_processes(pid)
         self.ended = threading.Event()

@@ -161,14 +161,15 @@ class Model(CrashBed):
     def without_server(self, name):
         """Writes and reads of what is written go on while the server answers nothing."""
         each = self.loads[name]
+        crashbed.sync_names(self.m.path)  # so there is one, even if it was killed a moment ago
         with testbed.stopped_server(self.m):
             for _ in range(3):
-                at = self.random.randrange(load.HOT)
-                data = each.data(self.random.randrange(1, 20000))
+                # Whole pages: the rest of one would have to be fetched.
+                at = self.random.randrange(load.HOT) // 4096 * 4096
+                data = each.data(self.random.randrange(1, 5) * 4096)
                 each.write(at, data)
                 self.same(os.pread(each.fd, len(data), at), data, f"{name} without a server")
             each.sync()
-            self.size(name)
 
     def kill_server(self, name):
         for pid in testbed.server_processes(self.m.status()["pid"]):

@@ -144,6 +144,23 @@ class Crash(WritingTest):
         self.assert_same_as_server()
         self.assertEqual(m.status()["writes"]["conflicts"], [])
 
+    def test_after_a_kill_a_file_is_found_under_the_name_that_it_has_left(self):
+        m = self.mount
+        fd = self.open("first")
+        os.write(fd, b"x" * 5000)
+        os.link(self.here / "first", self.here / "second")
+        os.unlink(self.here / "first")
+        os.pwrite(fd, b"after", 0)
+        os.fsync(fd)
+        testbed.kill_pid(m.status()["pid"])
+        self.close(fd)
+        wait_for(lambda: testbed.is_dead(m.path), "the mount to be dead")
+        m.__enter__()
+        self.assertEqual((self.here / "second").read_bytes(), b"after" + b"x" * 4995)
+        self.assert_same_as_server()
+        self.assertEqual(os.listdir(self.there), ["second"])
+        self.assertEqual(m.status()["writes"]["conflicts"], [])
+
     def test_an_unmount_leaves_everything_on_the_server(self):
         """semantics.md: `slipway umount` sends everything first."""
         m = self.mount

@@ -152,3 +152,41 @@ TEST_CASE("a server can't put the root below itself") {
   REQUIRE_FALSE(again);
   CHECK(again.error().code == ErrorCode::kProtocol);
 }
+
+TEST_CASE("a file that loses any of its names has one less, and goes by one that is left") {
+  Table table;
+  auto file = attributes(10, FileType::kRegular, 5);
+  file.nlink = 3;
+  const auto node = table.see("first", file, 1).nodeid;
+  table.see("d/second", file, 1);
+  table.see("third", file, 1);
+  table.remove("first");
+  CHECK(table.find(node).value().attributes.nlink == 2);
+  CHECK(table.find(node).value().path == "third");
+  table.move("d", "e");
+  table.remove("third");
+  CHECK(table.find(node).value().attributes.nlink == 1);
+  CHECK(table.find(node).value().path == "e/second");
+  table.remove("first");  // another file's by now
+  CHECK(table.find(node).value().attributes.nlink == 1);
+  table.remove("e/second");
+  CHECK(table.find(node).value().attributes.nlink == 0);
+}
+
+TEST_CASE("a file with unsent data shows blocks for it, at most as many as its size takes") {
+  Table table;
+  auto file = attributes(10, FileType::kRegular, 0);
+  const auto node = table.see("f", file, 1).nodeid;
+  const auto allocated = [&] { return table.find(node).value().attributes.allocated; };
+  table.set_ours(file.version.id, {100, {2, 0}, 100});
+  CHECK(allocated() == 4096);
+  table.set_ours(file.version.id, {kMiB, {3, 0}, 5000});
+  CHECK(allocated() == 8192);
+  table.set_ours(file.version.id, {100, {4, 0}, 5000});
+  CHECK(allocated() == 4096);
+  table.set_ours(file.version.id, {0, {5, 0}, 0});
+  CHECK(allocated() == 0);
+  file.allocated = 65536;
+  table.end_ours(file.version.id, file, at(6));
+  CHECK(allocated() == 65536);
+}
