@@ -366,11 +366,13 @@ void WriteBack::when_settled(const std::shared_ptr<WrittenFile>& file,
 }
 
 bool WriteBack::drain(const std::function<bool()>& give_up) {
+  kick();
   while (!is_clean() && !give_up()) {
     std::unique_lock lock(mutex_);
     if (stopping_)
       break;
-    kicked_ = true;
+    // After a failure the next try has its time.
+    kicked_ = kicked_ || backoff_ == Duration::zero();
     wake_.notify_all();
     wake_.wait_for(lock, std::chrono::milliseconds(20));
   }

@@ -95,11 +95,16 @@ class TempTree:
 
 
 def end_sessions(directory):
-    """Ends the sessions that serve something below the directory: a client that was killed leaves
-    its session waiting for it, for ten minutes."""
+    """Ends what works below the directory: a client that was killed leaves its session waiting for
+    it, for ten minutes; one that has something unsent stays for ever when its export is gone."""
+    for name in ("slipway", "slipwayd"):
+        end_processes(name, directory)
+
+
+def end_processes(name, directory):
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            if (process / "comm").read_text().strip() != "slipwayd":
+            if (process / "comm").read_text().strip() != name:
                 continue
             serves = any(os.readlink(fd).startswith(f"{directory}/")
                          for fd in (process / "fd").iterdir())

@@ -262,12 +262,20 @@ void add_changes(std::vector<WireSample>& to) {
   to.push_back(frame_sample("make_symlink_request", request(kMake), link, decode_make_request));
   to.push_back(frame_sample("make_reply", reply(kMake), MakeReply{true, sample_attributes()},
                             decode_make_reply));
-  to.push_back(frame_sample("link_request", request(kLink),
-                            LinkRequest{78, sample_node(), {"vm", {}}, "again"},
-                            decode_link_request));
+  // Members one by one: g++ 12 takes the temporaries of an initializer for uninitialized.
+  LinkRequest linked;
+  linked.operation = 78;
+  linked.file = sample_node();
+  linked.directory.path = "vm";
+  linked.name = "again";
+  to.push_back(frame_sample("link_request", request(kLink), linked, decode_link_request));
   to.push_back(frame_sample("link_reply", reply(kLink), sample_attributes(), decode_attributes));
-  to.push_back(frame_sample("remove_request", request(kRemove),
-                            RemoveRequest{79, {"vm", {}}, "old", true}, decode_remove_request));
+  RemoveRequest removed;
+  removed.operation = 79;
+  removed.directory.path = "vm";
+  removed.name = "old";
+  removed.is_directory = true;
+  to.push_back(frame_sample("remove_request", request(kRemove), removed, decode_remove_request));
   to.push_back(frame_sample("remove_reply", reply(kRemove), Nothing{}, decode_nothing));
   to.push_back(frame_sample("rename_request", request(kRename), sample_rename_request(),
                             decode_rename_request));
