@@ -213,6 +213,8 @@ class WriteBack {
                       const ContentLayer& layer, const VersionRecord& after);
   void redirect(const std::shared_ptr<WrittenFile>& file, const CommitResult& result);
   void give_up(const std::shared_ptr<WrittenFile>& file, const CommitResult& result);
+  Status settle_refused();
+  Status settle_refused(const std::shared_ptr<WrittenFile>& file);
   Result<std::string> keep_refused(const std::string& path, const ContentLayer& layer);
   void note_conflict(const std::string& line);
   void note_failure(const Error& error);
@@ -249,6 +251,7 @@ class WriteBack {
   std::string waiting_for_;
   Duration backoff_{};
 
+  Files refused_files_;            ///< what is left of them is not kept yet; the sending thread's
   std::uint64_t checkpoint_ = 0;   ///< number of the one closed last; the sending thread's
   std::atomic<WriteBackListener*> listener_{nullptr};
   std::atomic<std::uint64_t> unsent_files_{0};

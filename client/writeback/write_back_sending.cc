@@ -95,6 +95,12 @@ void WriteBack::run() noexcept {
     Status sent = closed ? Status() : fail(closed.error());
     if (!files.empty())
       sent = send_checkpoint(files);
+    const bool had_refused = !refused_files_.empty();
+    const Status kept = settle_refused();
+    if (had_refused) {
+      const std::lock_guard lock(mutex_);
+      count_unsent();
+    }
     std::vector<Waiter> over;
     std::vector<Hold> holds;
     std::vector<std::function<void()>> settled;
@@ -103,8 +109,10 @@ void WriteBack::run() noexcept {
       sending_ = false;
       if (sent) {
         rounds_over_ = is_partial_ ? round_ - 1 : round_;
-        waiting_for_.clear();
-        backoff_ = Duration::zero();
+        if (kept) {
+          waiting_for_.clear();
+          backoff_ = Duration::zero();
+        }
       }
       if (stopping_)
         break;
@@ -118,8 +126,8 @@ void WriteBack::run() noexcept {
       if (sent)
         settled.swap(settling_);
     }
-    if (!sent)
-      note_failure(sent.error());
+    if (!sent || !kept)
+      note_failure(!sent ? sent.error() : kept.error());
     for (const auto& done : settled)
       done();
     for (std::size_t i = 0; i < over.size(); ++i) {
@@ -203,7 +211,7 @@ Result<WriteBack::Files> WriteBack::close_checkpoint() {
   record.number = ++checkpoint_;
   for (const auto& [number, file] : by_number_) {
     const std::lock_guard locked(file->mutex_);
-    if (file->active_.empty())
+    if (file->active_.empty() || file->refused_)
       continue;
     if (files.size() == kCommitFilesMax) {
       is_partial_ = true;  // the rest goes with the next one
@@ -383,33 +391,55 @@ void WriteBack::redirect(const std::shared_ptr<WrittenFile>& file, const CommitR
 void WriteBack::give_up(const std::shared_ptr<WrittenFile>& file, const CommitResult& result) {
   const ErrorCode code = error_code_from_wire(result.status);
   const WrittenFile::Named named = file->named();
-  std::shared_ptr<ContentLayer> left;
   {
     const std::unique_lock gate(gate_);
     const std::lock_guard locked(file->mutex_);
-    left = std::make_shared<ContentLayer>(result.conflict_name.empty()
-                                              ? *file->frozen_
-                                              : ContentLayer(file->frozen_->size()));
-    left->absorb(file->active_);
+    // What is in a conflict copy is kept there already.
+    ContentLayer left = result.conflict_name.empty() ? *file->frozen_
+                                                     : ContentLayer(file->frozen_->size());
+    left.absorb(file->active_);
+    file->active_ = std::move(left);
+    file->frozen_.reset();
     file->refused_ = Error{code, "the server has refused what was written to the file"};
   }
-  const bool nameless = named.path.empty();
-  bool is_gone = nameless;
-  {
-    const std::lock_guard locked(file->mutex_);
-    is_gone = nameless && !file->has_other_names_;
-  }
-  if (result.conflict_name.empty() && !nameless) {
+  if (result.conflict_name.empty() && !named.path.empty()) {
     if (WriteBackListener* const listener = listener_.load(); listener != nullptr)
       listener->on_refused(named.id, Error{code, "refused"});
   }
-  if (!left->empty() && !is_gone) {
-    const auto kept = keep_refused(named.path, *left);
-    if (!kept) {
-      log_error("writes to '{}' are refused by the server and can't be kept: {}",
-                escape(named.path), kept.error().message);
-      return;  // they stay in the log
+  refused_files_.push_back(file);
+}
+
+/// Lets refused files go once what is left of them is kept. An error: this host's disk has no room for
+/// that now; they stay in the log, and nothing else is held up but for the pause after it.
+Status WriteBack::settle_refused() {
+  Status settled;
+  for (std::size_t i = 0; i < refused_files_.size();) {
+    if (Status kept = settle_refused(refused_files_[i]); !kept) {
+      settled = std::move(kept);
+      ++i;
+    } else {
+      refused_files_.erase(refused_files_.begin() + static_cast<std::ptrdiff_t>(i));
     }
+  }
+  return settled;
+}
+
+Status WriteBack::settle_refused(const std::shared_ptr<WrittenFile>& file) {
+  const WrittenFile::Named named = file->named();
+  bool is_gone = false;  // only who had it open could read it
+  ContentLayer left;
+  ErrorCode code = ErrorCode::kIo;
+  {
+    const std::lock_guard locked(file->mutex_);
+    is_gone = named.path.empty() && !file->has_other_names_;
+    left = file->active_;
+    code = file->refused_->code;
+  }
+  if (!left.empty() && !is_gone) {
+    const auto kept = keep_refused(named.path, left);
+    if (!kept)
+      return fail(kept.error().code, "writes to '{}' are refused by the server and can't be kept: {}",
+                  escape(named.path), kept.error().message);
     note_conflict(fmt::format("writes to '{}' were refused ({}): they are kept in '{}'",
                               escape(named.path), name_of(code), *kept));
   }
@@ -418,12 +448,11 @@ void WriteBack::give_up(const std::shared_ptr<WrittenFile>& file, const CommitRe
   });
   const std::lock_guard lock(mutex_);
   const std::lock_guard locked(file->mutex_);
-  file->frozen_.reset();
   file->active_ = ContentLayer(0);
   by_number_.erase(file->number());
   if (const auto found = by_id_.find(named.id); found != by_id_.end() && found->second == file)
     by_id_.erase(found);
-  count_unsent();
+  return {};
 }
 
 /// A sparse file that holds the layer at its offsets, durable.

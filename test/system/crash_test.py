@@ -45,6 +45,7 @@ class Crashes(CrashBed):
         if kill_server:
             for server in servers:
                 testbed.kill_pid(server)
+        self.workers.join()  # each ends with an error: the mount is gone
         self.finish(loads)
         self.assertEqual(len(self.workers.errors), len(self.workers.loads), self.workers.errors)
         second = not names and any(record.second for record in self.records.values())

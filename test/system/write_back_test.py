@@ -233,6 +233,26 @@ class WriteBack(unittest.TestCase):
         self.assertEqual((self.export / "disk").read_bytes(), chunk * 40)
         self.assertLessEqual(m.status()["writes"]["log_bytes"], 12 << 20)
 
+    def test_refused_writes_that_this_disk_can_not_keep_wait_and_stop_no_others(self):
+        (self.export / "other").write_bytes(b"old")
+        m = self.mount()
+        self.write(m, b"new" * 1000)
+        self.write(m, b"new", "other")
+        (m.cache / "refused").write_text("a file where the directory should be")
+        if run("chattr", "+i", self.export, self.export / "disk", check=False).returncode != 0:
+            self.skipTest("no immutable files here")
+        self.addCleanup(run, "chattr", "-i", self.export, self.export / "disk")
+        run(SLIPWAY, "flush", m.path)
+        self.assertEqual((self.export / "other").read_bytes(), b"new")
+        writes = m.status()["writes"]
+        self.assertEqual((writes["unsent_files"], writes["unsent_bytes"]), (1, 3000))
+        self.assertIn("refused by the server and can't be kept", writes["waiting_for"])
+        (m.cache / "refused").unlink()
+        wait_for(lambda: self.unsent(m) == 0, "what was refused to be kept", timeout=40)
+        kept = list((m.cache / "refused").iterdir())
+        self.assertEqual([path.read_bytes() for path in kept], [b"new" * 1000])
+        self.assertIn(str(kept[0]), m.status()["writes"]["conflicts"][0])
+
     def test_a_read_only_mount_changes_nothing_but_sends_what_was_left(self):
         m = self.mount()
         self.leave_unsent(m, SLIPWAY, "umount", "--detach", m.path)
