@@ -119,7 +119,7 @@ def drain():
 
 def drain_memory(vms):
     """Guest memory, whose pages compress and are often zero."""
-    memory = (vms.get() / "vm.vmem").read_bytes()[:128 * MIB]
+    memory = vms.get().memory.read_bytes()[:128 * MIB]
     with Bed() as bed:
         plain_file = bed.add_random("plain", 32 * MIB)
         plain = plain_tcp_seconds(bed.link, plain_file) * len(memory) / (32 * MIB)
