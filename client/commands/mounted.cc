@@ -131,6 +131,7 @@ Json to_json(const WriteBackStats& s) {
           {"recovered_bytes", s.recovered_bytes},
           {"sync_failed", s.sync_failed},
           {"log_damaged", s.damaged},
+          {"unsynced_lost", s.unsynced_lost},
           {"waiting_for", s.waiting_for},
           {"conflicts", s.conflicts}};
 }

@@ -34,6 +34,9 @@ void print_writes(const Json& s) {
     fmt::print("  ALARM      this host's disk failed to keep writes: fsync fails until a new mount\n");
   if (writes.at("log_damaged").get<bool>())
     fmt::print("  ALARM      the write log was damaged: see the log, and damaged-* in its directory\n");
+  if (const auto lost = writes.at("unsynced_lost").get<std::uint64_t>(); lost != 0)
+    fmt::print("  note       {} writes that no fsync covered were lost before this mount (a power cut?)\n",
+               lost);
   for (const Json& conflict : writes.at("conflicts"))
     fmt::print("  CONFLICT   {}\n", conflict.get<std::string>());
 }

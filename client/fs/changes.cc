@@ -1,6 +1,7 @@
 #include "fs/changes.h"
 
 #include "base/log.h"
+#include "fs/once.h"
 #include "writeback/lease_gate.h"
 #include "writeback/write_back.h"
 
@@ -60,15 +61,20 @@ template <class T>
 void Changes::after_flush(const Done<T>& done, const Slot& slot,
                           const std::vector<std::string>& paths,
                           std::function<void(const Done<T>&)> then) {
-  const auto held = [done, slot, then = std::move(then)](Result<WriteBack::Hold> hold) {
+  const auto once = std::make_shared<Once>();
+  const auto held = [done, once, then = std::move(then)](Result<WriteBack::Hold> hold) {
+    if (!once->take())
+      return;  // whoever waited was killed
     if (!hold)
       return done(fail(std::move(hold).error()));
-    if (slot->cancelled())
-      return done(fail(ErrorCode::kCancelled, "interrupted"));
     // The hold lasts until the change is done and known everywhere.
     then([done, hold = std::move(*hold)](Result<T> result) { done(std::move(result)); });
   };
   writeback_->flush_and_hold(paths, held);
+  slot->bind(2, [once, done] {
+    if (once->take())
+      done(fail(ErrorCode::kCancelled, "interrupted"));
+  });
 }
 
 WriteBack::NamesLeft Changes::names_left(const std::string& removed) const {
@@ -113,7 +119,7 @@ void Changes::make_file(const MakeSpec& spec, bool exclusive, Done<Created> aske
             done(Created{entry, *opened});
           });
         });
-    slot->bind(2, [this, call] { remote_.cancel(call); });
+    slot->bind(3, [this, call] { remote_.cancel(call); });
   });
 }
 
@@ -129,7 +135,7 @@ void Changes::make_node(MakeRequest request, const std::string& path, std::uint6
           table_.expire(parent);
           done(names_.remember_path(path, made->attributes, asked));
         });
-    slot->bind(2, [this, call] { remote_.cancel(call); });
+    slot->bind(3, [this, call] { remote_.cancel(call); });
   });
 }
 
@@ -180,7 +186,7 @@ void Changes::link(std::uint64_t nodeid, const NameRef& to, Done<Entry> asker, c
           table_.own_change(nodeid, *is, now());
           done(names_.remember_path(join(request.directory.path, request.name), *is, asked));
         });
-    slot->bind(2, [this, call] { remote_.cancel(call); });
+    slot->bind(3, [this, call] { remote_.cancel(call); });
   });
 }
 
@@ -205,7 +211,7 @@ void Changes::remove(const NameRef& what, bool is_directory, Done<Nothing> asker
           }
           done(std::move(removed));
         });
-    slot->bind(2, [this, call] { remote_.cancel(call); });
+    slot->bind(3, [this, call] { remote_.cancel(call); });
   });
 }
 
@@ -246,7 +252,7 @@ void Changes::rename(const NameRef& from, const NameRef& to, std::uint32_t flags
       writeback_->moved(old_path, new_path, is_exchange);
       done(Nothing{});
     });
-    slot->bind(2, [this, call] { remote_.cancel(call); });
+    slot->bind(3, [this, call] { remote_.cancel(call); });
   });
 }
 
@@ -302,7 +308,7 @@ void Changes::sync(std::uint64_t nodeid, Done<Nothing> asker, const Slot& slot) 
   after_writes<Nothing>(asker, slot, {}, [this, request = SyncRequest{node->ref()},
                                      slot](const auto& done) {
     const CallId call = remote_.sync(request, done);
-    slot->bind(2, [this, call] { remote_.cancel(call); });
+    slot->bind(3, [this, call] { remote_.cancel(call); });
   });
 }
 

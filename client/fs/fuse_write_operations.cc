@@ -50,6 +50,15 @@ struct FuseWriteOperations {
     serve(fs.requests_, request, [&](const std::shared_ptr<Request>& r) { body(fs, r); });
   }
 
+  /// For what waits for room in the log or for the server, and hands nothing out: who is killed is let
+  /// go; the change may still happen.
+  static void let_be_killed(const std::shared_ptr<Request>& r) {
+    r->slot()->bind(1, [weak = std::weak_ptr<Request>(r)] {
+      if (const auto request = weak.lock())
+        request->fail_with(ErrorCode::kCancelled);
+    });
+  }
+
   static Done<Nothing> answer_plain(const std::shared_ptr<Request>& r) {
     return [r](const Result<Nothing>& done) {
       if (!done)
@@ -183,6 +192,7 @@ struct FuseWriteOperations {
                           return r->fail_with(written.error().code);
                         r->finish([size](fuse_req_t req) { fuse_reply_write(req, size); });
                       });
+      let_be_killed(r);
     });
   }
 
@@ -195,6 +205,7 @@ struct FuseWriteOperations {
           info->fh, mode,
           {static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)},
           answer_plain(r));
+      let_be_killed(r);
     });
   }
 
@@ -214,6 +225,7 @@ struct FuseWriteOperations {
                        r->finish([n = *copied](fuse_req_t req) { fuse_reply_write(req, n); });
                      },
                      r->slot());
+      let_be_killed(r);
     });
   }
 
@@ -222,6 +234,7 @@ struct FuseWriteOperations {
     FuseSession& fs = session(request);
     serve(fs.requests_, request, [&](const std::shared_ptr<Request>& r) {
       fs.files_.sync(info->fh, answer_plain(r));
+      let_be_killed(r);
     });
   }
 
@@ -297,10 +310,10 @@ struct FuseWriteOperations {
           return r->fail_with(done.error().code);
         others();
       };
-      if (info != nullptr)
-        fs.files_.truncate(info->fh, size, cut);
-      else
-        fs.files_.truncate_node(nodeid, size, cut, r->slot());
+      if (info == nullptr)
+        return fs.files_.truncate_node(nodeid, size, cut, r->slot());
+      fs.files_.truncate(info->fh, size, cut);
+      let_be_killed(r);
     });
   }
 

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/once.h"
 
 #include <utility>
 
@@ -90,18 +91,33 @@ bool Opening::wait_for_own_commit(const VersionRecord& there) {
   const bool is_old = writeback->revision() != revision_;
   const auto written = writeback->find(there.id);
   const bool is_unsent = written != nullptr && !written->is_clean();
-  if ((!is_old && (!is_unsent || same_content(written->named().base, there))) ||
-      waits_++ >= kWaitsMax)
+  if (!is_old && (!is_unsent || same_content(written->named().base, there)))
     return false;
   files_.parts_.remote.close(handle_.handle);
-  if (!is_unsent) {
+  if (waits_++ >= kWaitsMax)
+    refuse({ErrorCode::kStale, "the file changes all the time"});  // never a mixture of two versions
+  else if (is_unsent)
+    start_after([&](auto again) { writeback->flush(again); });
+  else
     start();
-    return true;
-  }
-  writeback->when_settled(written, [self = shared_from_this()] {
+  return true;
+}
+
+/// Starts again after a wait, which can be given up.
+void Opening::start_after(const std::function<void(std::function<void(Status)>)>& wait) {
+  const auto once = std::make_shared<Once>();
+  wait([self = shared_from_this(), once](Status over) {
+    if (!once->take())
+      return;
+    if (!over)
+      return self->refuse(std::move(over).error());
     self->files_.disk_.post([self] { self->start(); });
   });
-  return true;
+  slot_->bind(attempts_, [weak = weak_from_this(), once] {
+    const auto self = weak.lock();
+    if (self != nullptr && once->take())
+      self->refuse({ErrorCode::kCancelled, "interrupted"});
+  });
 }
 
 /// A commit of our own came between two answers. False: none did, or that happens all the time.
@@ -114,13 +130,12 @@ bool Opening::start_after_own_commit() {
   if ((!is_unsent && writeback->revision() == file_->image()->revision) || waits_++ >= kWaitsMax)
     return false;
   file_.reset();
-  const auto again = [self = shared_from_this()] {
-    self->files_.disk_.post([self] { self->start(); });
-  };
-  if (is_unsent)
-    writeback->when_settled(written, again);
-  else
-    again();
+  start_after([&](const std::function<void(Status)>& again) {
+    if (is_unsent)
+      writeback->when_settled(written, [again] { again({}); });
+    else
+      again({});
+  });
   return true;
 }
 

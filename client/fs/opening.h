@@ -5,6 +5,7 @@
 #include "writeback/lease_gate.h"
 
 #include <atomic>
+#include <functional>
 #include <memory>
 
 namespace slipway {
@@ -37,6 +38,7 @@ class Opening : public std::enable_shared_from_this<Opening> {
   bool is_published() const;
   bool wait_for_own_commit(const VersionRecord& there);
   bool start_after_own_commit();
+  void start_after(const std::function<void(std::function<void(Status)>)>& wait);
   bool has_writer() const;
   void opened(Result<OpenedHandle> answer);
   void found(ImageGuide::Found found);

@@ -1,6 +1,7 @@
 #include "fs/read_call.h"
 
 #include "base/clock.h"
+#include "fs/once.h"
 
 #include <iterator>
 #include <utility>
@@ -93,7 +94,16 @@ bool ReadCall::try_again_after_own_change() {
   const auto written = writeback->find(image_->version.id);
   if (written == nullptr || written->is_clean())
     return false;
-  writeback->when_settled(written, again);
+  const auto once = std::make_shared<Once>();
+  writeback->when_settled(written, [once, again] {
+    if (once->take())
+      again();
+  });
+  slot_->bind(++steps_, [weak = weak_from_this(), once] {
+    const auto self = weak.lock();
+    if (self != nullptr && once->take())
+      self->finish(slipway::fail(ErrorCode::kCancelled, "interrupted"));
+  });
   return true;
 }
 

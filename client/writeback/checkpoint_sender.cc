@@ -87,7 +87,7 @@ Status CheckpointSender::put(StageExtent extent, ByteView stored) {
 Status CheckpointSender::send_part() {
   if (extents_.empty())
     return {};
-  if (parts_ == kStagePartsMax)
+  if (parts_ + 1 == kStagePartsMax)
     return fail(ErrorCode::kFileTooBig, "a checkpoint of more than {} parts", kStagePartsMax);
   SLIPWAY_TRY(wait_below(kWindow));
   StageRequest request;
@@ -129,9 +129,18 @@ Status CheckpointSender::wait_below(std::uint64_t bytes) {
 Result<CommitReply> CheckpointSender::commit(CommitRequest request) {
   SLIPWAY_TRY(send_part());
   SLIPWAY_TRY(wait_below(1));
+  return commit_parts(std::move(request), parts_);
+}
+
+/// More parts than can be staged are never all there, so nothing is applied by this.
+Result<CommitReply> CheckpointSender::ask(CommitRequest request) {
+  return commit_parts(std::move(request), kStagePartsMax);
+}
+
+Result<CommitReply> CheckpointSender::commit_parts(CommitRequest request, std::uint32_t parts) {
   request.group = group_;
   request.checkpoint = checkpoint_;
-  request.parts = parts_;
+  request.parts = parts;
   remote_.commit(request, [shared = shared_](Result<CommitReply> reply) {
     const std::lock_guard lock(shared->mutex);
     shared->reply = std::move(reply);

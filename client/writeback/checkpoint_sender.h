@@ -33,6 +33,10 @@ class CheckpointSender {
   /// Waits for the parts, then commits. Errors are those of the calls.
   Result<CommitReply> commit(CommitRequest request);
 
+  /// Asks for what became of the checkpoint, if it was applied before, without staging anything.
+  /// kInvalid: it was not.
+  Result<CommitReply> ask(CommitRequest request);
+
   /// From any thread.
   void stop();
 
@@ -53,6 +57,7 @@ class CheckpointSender {
   Status put(StageExtent extent, ByteView stored);
   Status send_part();
   Status wait_below(std::uint64_t bytes);
+  Result<CommitReply> commit_parts(CommitRequest request, std::uint32_t parts);
 
   RemoteSession& remote_;
   const GroupId group_;

@@ -55,6 +55,7 @@ struct WriteBackStats {
   std::uint64_t recovered_bytes = 0;  ///< found unsent at this mount
   bool sync_failed = false;
   bool damaged = false;        ///< the log was, at this mount
+  std::uint64_t unsynced_lost = 0;  ///< records that no fsync covered and that were not whole any more
   std::string waiting_for;     ///< why nothing is sent now; "": it is, or need not be
   std::vector<std::string> conflicts;  ///< one line each, since the mount
 };
@@ -207,7 +208,13 @@ class WriteBack {
   void run() noexcept;
   bool wait_for_work();
   Result<Files> close_checkpoint();
-  Status send_checkpoint(const Files& files);
+  Result<bool> send_what_is_due();
+  Result<bool> send_checkpoint(const Files& files);
+  Result<bool> send_with(CheckpointSender& sender, const Files& files);
+  static CommitFile commit_file(const WrittenFile& file);
+  Result<bool> settle_damage(CheckpointSender& sender, CommitRequest request, const Files& files,
+                             const std::shared_ptr<WrittenFile>& damaged);
+  void free_log_space();
   void acknowledge(const Files& files, const CommitReply& reply);
   void apply_to_cache(const WrittenFile& file, const VersionRecord& base,
                       const ContentLayer& layer, const VersionRecord& after);
@@ -215,7 +222,12 @@ class WriteBack {
   void give_up(const std::shared_ptr<WrittenFile>& file, const CommitResult& result);
   Status settle_refused();
   Status settle_refused(const std::shared_ptr<WrittenFile>& file);
-  Result<std::string> keep_refused(const std::string& path, const ContentLayer& layer);
+  struct Kept {
+    std::string path;
+    std::uint64_t lost = 0;  ///< bytes that could not be read back
+  };
+
+  Result<Kept> keep_refused(const std::string& path, const ContentLayer& layer);
   void note_conflict(const std::string& line);
   void note_failure(const Error& error);
   void forget_clean();

@@ -5,11 +5,6 @@
 #include "writeback/write_back.h"
 
 #include <algorithm>
-#include <fcntl.h>
-#include <map>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <utility>
 
 namespace slipway {
@@ -20,88 +15,20 @@ constexpr GroupId kWholeMount{};  ///< one group, so that everything has one ord
 constexpr Duration kBackoffMin = std::chrono::milliseconds(200);
 constexpr Duration kBackoffMax = std::chrono::seconds(30);
 
-/// Runs of a layer that go into the cache at once: what they hold is in memory meanwhile.
-constexpr std::uint64_t kRunMax = 1024 * 1024;  ///< bytes
-
-std::string directory_of(const std::string& path) {
-  const auto slash = path.rfind('/');
-  return slash == std::string::npos ? "" : path.substr(0, slash);
-}
-
-std::string name_in(const std::string& path) {
-  return path.substr(path.rfind('/') + 1);
-}
-
-/// A segment of the log in memory, as far as the kernel keeps it there.
-class SegmentMapping {
- public:
-  static std::shared_ptr<const SegmentMapping> of(const LogSegment& segment) {
-    struct stat st {};
-    if (::fstat(segment.fd(), &st) != 0 || st.st_size <= 0)
-      return nullptr;
-    const auto size = static_cast<std::size_t>(st.st_size);
-    void* const at = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, segment.fd(), 0);
-    if (at == MAP_FAILED)
-      return nullptr;
-    return std::shared_ptr<const SegmentMapping>(new SegmentMapping(at, size));
-  }
-
-  ~SegmentMapping() { ::munmap(at_, size_); }
-
-  SegmentMapping(const SegmentMapping&) = delete;
-  SegmentMapping& operator=(const SegmentMapping&) = delete;
-
-  ByteView bytes() const noexcept { return {static_cast<const std::byte*>(at_), size_}; }
-
- private:
-  SegmentMapping(void* at, std::size_t size) noexcept : at_(at), size_(size) {}
-
-  void* const at_;
-  const std::size_t size_;
-};
-
-/// A layer's content as runs for the cache: views into the log, so that a large checkpoint takes no
-/// memory of its own. kCorrupt, kIo: the log can't be read back.
-Result<std::vector<StoreRun>> store_runs(const ContentLayer& layer) {
-  std::vector<StoreRun> runs;
-  std::map<const LogSegment*, std::shared_ptr<const SegmentMapping>> mappings;
-  for (const LayerRun& run : layer.extents()) {
-    StoreRun store;
-    store.range = run.range;
-    store.kind = run.kind == LayerKind::kHole ? RunKind::kHole : RunKind::kZero;
-    if (run.kind == LayerKind::kData) {
-      SLIPWAY_TRY(run.data.segment->check(run.data));
-      auto& mapping = mappings[run.data.segment.get()];
-      if (mapping == nullptr)
-        mapping = SegmentMapping::of(*run.data.segment);
-      const std::uint64_t from = run.data.position + run.from;
-      if (mapping == nullptr || from + run.range.length > mapping->bytes().size())
-        return fail(ErrorCode::kIo, "a segment of the write log can't be mapped");
-      store.kind = RunKind::kData;
-      store.bytes = mapping->bytes().subspan(from, run.range.length);
-      store.owner = mapping;
-    }
-    runs.push_back(std::move(store));
-  }
-  return runs;
-}
-
 }  // namespace
 
 void WriteBack::run() noexcept {
   while (wait_for_work()) {
-    const Result<Files> closed = close_checkpoint();
-    const Files files = closed.value_or(Files());
-    Status sent = closed ? Status() : fail(closed.error());
-    if (!files.empty())
-      sent = send_checkpoint(files);
+    const Result<bool> over = send_what_is_due();
+    const Status sent = over ? Status() : fail(over.error());
+    const bool any_sent = over && *over;
     const bool had_refused = !refused_files_.empty();
     const Status kept = settle_refused();
     if (had_refused) {
       const std::lock_guard lock(mutex_);
       count_unsent();
     }
-    std::vector<Waiter> over;
+    std::vector<Waiter> ready;
     std::vector<Hold> holds;
     std::vector<std::function<void()>> settled;
     {
@@ -119,9 +46,9 @@ void WriteBack::run() noexcept {
       const auto first_over = std::stable_partition(
           waiters_.begin(), waiters_.end(),
           [&](const Waiter& waiter) { return waiter.target > rounds_over_; });
-      over.assign(std::make_move_iterator(first_over), std::make_move_iterator(waiters_.end()));
+      ready.assign(std::make_move_iterator(first_over), std::make_move_iterator(waiters_.end()));
       waiters_.erase(first_over, waiters_.end());
-      for (const Waiter& waiter : over)
+      for (const Waiter& waiter : ready)
         holds.push_back(waiter.done ? nullptr : make_hold_locked());
       if (sent)
         settled.swap(settling_);
@@ -130,20 +57,35 @@ void WriteBack::run() noexcept {
       note_failure(!sent ? sent.error() : kept.error());
     for (const auto& done : settled)
       done();
-    for (std::size_t i = 0; i < over.size(); ++i) {
-      if (over[i].done)
-        over[i].done({});
+    for (std::size_t i = 0; i < ready.size(); ++i) {
+      if (ready[i].done)
+        ready[i].done({});
       else
-        over[i].held(std::move(holds[i]));
+        ready[i].held(std::move(holds[i]));
     }
-    if (sent && !files.empty())
-      fault_point("writeback-before-trim");
-    if (sent && !files.empty())
-      log_->trim().map_error([](const Error& error) {
-        log_warning("the write log can't free space: {}", error.message);
-      });
+    if (any_sent)
+      free_log_space();
     retry_deferred();
   }
+}
+
+/// Whether there was anything. A checkpoint that loses a damaged file is sent again without it.
+Result<bool> WriteBack::send_what_is_due() {
+  for (;;) {
+    SLIPWAY_TRY_ASSIGN(const Files files, close_checkpoint());
+    if (files.empty())
+      return false;
+    SLIPWAY_TRY_ASSIGN(const bool is_over, send_checkpoint(files));
+    if (is_over)
+      return true;
+  }
+}
+
+void WriteBack::free_log_space() {
+  fault_point("writeback-before-trim");
+  log_->trim().map_error([](const Error& error) {
+    log_warning("the write log can't free space: {}", error.message);
+  });
 }
 
 /// False: the mount ends. Sets sending_.
@@ -242,7 +184,8 @@ Result<WriteBack::Files> WriteBack::close_checkpoint() {
   return in_order(std::move(files));
 }
 
-Status WriteBack::send_checkpoint(const Files& files) {
+/// False: a damaged file was taken out of it, and it has to be sent again.
+Result<bool> WriteBack::send_checkpoint(const Files& files) {
   CheckpointSender sender(remote_, kWholeMount, checkpoint_, options_.compress);
   {
     const std::lock_guard lock(mutex_);
@@ -250,52 +193,71 @@ Status WriteBack::send_checkpoint(const Files& files) {
       return fail(ErrorCode::kDisconnected, "the mount has ended");
     sender_ = &sender;
   }
-  const auto finish = [this](Status status) {
-    const std::lock_guard lock(mutex_);
-    sender_ = nullptr;
-    return status;
-  };
+  Result<bool> over = send_with(sender, files);
+  const std::lock_guard lock(mutex_);
+  sender_ = nullptr;
+  return over;
+}
+
+CommitFile WriteBack::commit_file(const WrittenFile& file) {
+  const std::lock_guard locked(file.mutex_);
+  const ContentLayer& layer = *file.frozen_;
+  CommitFile commit;
+  commit.node = {file.named_.path, file.named_.id};
+  commit.handle = file.handles_.empty() ? 0 : file.handles_.back();
+  commit.base = file.named_.base;
+  commit.keep = std::min(layer.keep(), commit.base.size);
+  commit.size = layer.size();
+  commit.mtime = layer.mtime().value_or(commit.base.mtime);
+  return commit;
+}
+
+Result<bool> WriteBack::send_with(CheckpointSender& sender, const Files& files) {
   CommitRequest request;
-  Status added;
-  for (const auto& file : files) {
-    std::shared_ptr<const ContentLayer> layer;
-    CommitFile& commit = request.files.emplace_back();
-    {
-      const std::lock_guard locked(file->mutex_);
-      layer = file->frozen_;
-      commit.node = {file->named_.path, file->named_.id};
-      commit.handle = file->handles_.empty() ? 0 : file->handles_.back();
-      commit.base = file->named_.base;
-    }
-    commit.keep = std::min(layer->keep(), commit.base.size);
-    commit.size = layer->size();
-    commit.mtime = layer->mtime().value_or(commit.base.mtime);
-    added = sender.add(static_cast<std::uint32_t>(request.files.size() - 1), *layer);
-    if (!added)
-      break;
+  for (const auto& file : files)
+    request.files.push_back(commit_file(*file));
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    // The sending thread alone lets go of a frozen layer.
+    const Status added = sender.add(static_cast<std::uint32_t>(i), *files[i]->frozen_);
+    if (!added && added.error().code == ErrorCode::kCorrupt)
+      return settle_damage(sender, std::move(request), files, files[i]);
+    SLIPWAY_TRY(added);
   }
   // A server that has this checkpoint must be asked for the same one after a power cut here.
-  Status synced = added ? log_->sync() : added;
-  if (!synced && added)
+  if (const Status synced = log_->sync(); !synced)
     log_warning("sending goes on although the write log can't be synced: {}",
                 synced.error().message);
-  if (!added)
-    return finish(std::move(added));
   fault_point("writeback-staging");
   Result<CommitReply> reply = sender.commit(std::move(request));
   wire_bytes_ += sender.totals().wire_bytes;
-  const Status ended = finish(reply ? Status() : fail(reply.error()));
-  if (!ended)
-    return ended;
+  SLIPWAY_TRY(reply);
   fault_point("writeback-committed");
   sent_bytes_ += sender.totals().content_bytes;
-  ++checkpoints_;
-  ++revision_;
   acknowledge(files, *reply);
-  return {};
+  return true;
+}
+
+/// A record of a file can't be read back. The server may have the checkpoint, from before: then it is
+/// settled. Else the file is given up by itself, so that it holds up no other.
+Result<bool> WriteBack::settle_damage(CheckpointSender& sender, CommitRequest request,
+                                      const Files& files,
+                                      const std::shared_ptr<WrittenFile>& damaged) {
+  Result<CommitReply> reply = sender.ask(std::move(request));
+  if (reply) {
+    acknowledge(files, *reply);
+    return true;
+  }
+  if (reply.error().code != ErrorCode::kInvalid)
+    return fail(std::move(reply).error());
+  CommitResult result;
+  result.status = static_cast<std::uint32_t>(ErrorCode::kCorrupt);
+  give_up(damaged, result);
+  return false;
 }
 
 void WriteBack::acknowledge(const Files& files, const CommitReply& reply) {
+  ++checkpoints_;
+  ++revision_;
   LogApplied applied;
   applied.group = kWholeMount;
   applied.number = checkpoint_;
@@ -352,142 +314,6 @@ void WriteBack::acknowledge(const Files& files, const CommitReply& reply) {
       give_up(files[i], result);
   }
   forget_clean();
-}
-
-void WriteBack::apply_to_cache(const WrittenFile& file, const VersionRecord& base,
-                               const ContentLayer& layer, const VersionRecord& after) {
-  const auto cached = cache_.find_file(options_.export_key, file.named().id);
-  if (cached == nullptr)
-    return;
-  const VersionRecord known = cached->version();
-  if (!same_content(known, base) && !same_content(known, after))
-    return;  // of another time; the next open makes a new one
-  auto runs = store_runs(layer);
-  if (!runs) {
-    log_warning("the cache lets a file go: {}", runs.error().message);
-    return;
-  }
-  if (Status moved = cached->rebase(after, layer.keep(), *runs); !moved)
-    log_warning("the cache could not follow a write: {}", moved.error().message);
-  source_.forget(*cached);
-}
-
-/// The server keeps what we sent beside the file that somebody else changed: what is still unsent
-/// follows it there.
-void WriteBack::redirect(const std::shared_ptr<WrittenFile>& file, const CommitResult& result) {
-  const WrittenFile::Named named = file->named();
-  const Error why{ErrorCode::kStale, "somebody else has changed the file"};
-  const std::string directory = directory_of(named.path);
-  const std::string copy =
-      directory.empty() ? result.conflict_name : directory + "/" + result.conflict_name;
-  note_conflict(fmt::format("'{}' was changed by somebody else: what was written here is in '{}'",
-                            escape(named.path), escape(copy)));
-  if (WriteBackListener* const listener = listener_.load(); listener != nullptr)
-    listener->on_refused(named.id, why);
-  give_up(file, result);
-}
-
-/// Nothing of it is dropped: what the server does not take is kept beside the cache.
-void WriteBack::give_up(const std::shared_ptr<WrittenFile>& file, const CommitResult& result) {
-  const ErrorCode code = error_code_from_wire(result.status);
-  const WrittenFile::Named named = file->named();
-  {
-    const std::unique_lock gate(gate_);
-    const std::lock_guard locked(file->mutex_);
-    // What is in a conflict copy is kept there already.
-    ContentLayer left = result.conflict_name.empty() ? *file->frozen_
-                                                     : ContentLayer(file->frozen_->size());
-    left.absorb(file->active_);
-    file->active_ = std::move(left);
-    file->frozen_.reset();
-    file->refused_ = Error{code, "the server has refused what was written to the file"};
-  }
-  if (result.conflict_name.empty() && !named.path.empty()) {
-    if (WriteBackListener* const listener = listener_.load(); listener != nullptr)
-      listener->on_refused(named.id, Error{code, "refused"});
-  }
-  refused_files_.push_back(file);
-}
-
-/// Lets refused files go once what is left of them is kept. An error: this host's disk has no room for
-/// that now; they stay in the log, and nothing else is held up but for the pause after it.
-Status WriteBack::settle_refused() {
-  Status settled;
-  for (std::size_t i = 0; i < refused_files_.size();) {
-    if (Status kept = settle_refused(refused_files_[i]); !kept) {
-      settled = std::move(kept);
-      ++i;
-    } else {
-      refused_files_.erase(refused_files_.begin() + static_cast<std::ptrdiff_t>(i));
-    }
-  }
-  return settled;
-}
-
-Status WriteBack::settle_refused(const std::shared_ptr<WrittenFile>& file) {
-  const WrittenFile::Named named = file->named();
-  bool is_gone = false;  // only who had it open could read it
-  ContentLayer left;
-  ErrorCode code = ErrorCode::kIo;
-  {
-    const std::lock_guard locked(file->mutex_);
-    is_gone = named.path.empty() && !file->has_other_names_;
-    left = file->active_;
-    code = file->refused_->code;
-  }
-  if (!left.empty() && !is_gone) {
-    const auto kept = keep_refused(named.path, left);
-    if (!kept)
-      return fail(kept.error().code, "writes to '{}' are refused by the server and can't be kept: {}",
-                  escape(named.path), kept.error().message);
-    note_conflict(fmt::format("writes to '{}' were refused ({}): they are kept in '{}'",
-                              escape(named.path), name_of(code), *kept));
-  }
-  log_->append_forget(file->number()).map_error([](const Error& error) {
-    log_warning("the write log could not note what was refused: {}", error.message);
-  });
-  const std::lock_guard lock(mutex_);
-  const std::lock_guard locked(file->mutex_);
-  file->active_ = ContentLayer(0);
-  by_number_.erase(file->number());
-  if (const auto found = by_id_.find(named.id); found != by_id_.end() && found->second == file)
-    by_id_.erase(found);
-  return {};
-}
-
-/// A sparse file that holds the layer at its offsets, durable.
-Result<std::string> WriteBack::keep_refused(const std::string& path, const ContentLayer& layer) {
-  const std::string directory = options_.cache_directory + "/refused";
-  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST)
-    return fail_errno(errno, "mkdir '{}'", directory);
-  std::string kept;
-  UniqueFd fd;
-  for (unsigned i = 0; !fd; ++i) {
-    kept = fmt::format("{}/{}-{}-{}", directory, name_in(path), checkpoint_, i);
-    fd.reset(::open(kept.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!fd && errno != EEXIST)
-      return fail_errno(errno, "open '{}'", kept);
-  }
-  Bytes content;
-  for (const LayerRun& run : layer.extents()) {
-    for (std::uint64_t at = 0; run.kind == LayerKind::kData && at < run.range.length;
-         at += kRunMax) {
-      content.resize(std::min(kRunMax, run.range.length - at));
-      SLIPWAY_TRY(read_log_data(run.data, run.from + static_cast<std::uint32_t>(at), content));
-      SLIPWAY_TRY(pwrite_full(fd.get(), content, run.range.offset + at));
-    }
-  }
-  if (::ftruncate(fd.get(), static_cast<off_t>(layer.size())) != 0 || ::fsync(fd.get()) != 0)
-    return fail_errno(errno, "write '{}'", kept);
-  return kept;
-}
-
-void WriteBack::note_conflict(const std::string& line) {
-  static constexpr std::size_t kConflictsMax = 1000;  // lines in status; all are in the log
-  log_error("{}", line);
-  const std::lock_guard lock(mutex_);
-  if (conflicts_.size() < kConflictsMax)
-    conflicts_.push_back(line);
 }
 
 void WriteBack::note_failure(const Error& error) {

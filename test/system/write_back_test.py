@@ -1,6 +1,7 @@
 """What brings unsent writes to the server, and when: flush, invalidate, signals, unmounting in all its
 forms, recover; and what is said about it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -252,6 +253,61 @@ class WriteBack(unittest.TestCase):
         kept = list((m.cache / "refused").iterdir())
         self.assertEqual([path.read_bytes() for path in kept], [b"new" * 1000])
         self.assertIn(str(kept[0]), m.status()["writes"]["conflicts"][0])
+
+    def test_a_damaged_record_is_an_alarm_of_its_file_and_stops_no_other(self):
+        """A damaged record of the write log is an alarm of its file, and stops no other."""
+        (self.export / "other").write_bytes(b"old")
+        m = self.mount()
+        damaged, whole = os.urandom(3000), os.urandom(3000)
+        fds = [os.open(m.path / name, os.O_RDWR) for name in ("disk", "other")]
+        with stopped_server(m):
+            os.pwrite(fds[0], damaged, 0)
+            os.pwrite(fds[0], whole, 100_000)
+            os.pwrite(fds[1], whole, 0)
+            os.fsync(fds[1])
+            testbed.kill_pid(m.status()["pid"])
+        for fd in fds:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        log = next((m.cache / "log").glob("*.log"))
+        at = log.read_bytes().index(damaged)
+        with open(log, "r+b") as f:
+            f.seek(at + 1234)
+            f.write(bytes([damaged[1234] ^ 1]))
+        m.__enter__()
+        wait_for(lambda: m.status()["writes"]["unsent_files"] == 0, "the rest to be sent")
+        self.assertEqual((self.export / "other").read_bytes(), whole)
+        self.assertEqual((self.export / "disk").read_bytes(), b"old" * 1000, "not half of it")
+        (kept,) = (m.cache / "refused").iterdir()
+        self.assertEqual(kept.read_bytes()[100_000:], whole, "what can be read is kept")
+        (line,) = m.status()["writes"]["conflicts"]
+        self.assertIn("damaged", line)
+        self.assertIn(str(kept), line)
+
+    def test_who_waits_for_the_server_can_be_killed(self):
+        (self.export / "dir").mkdir()
+        m = self.mount("durability=remote")
+        program = ("import os, sys\n"
+                   "fd = os.open('disk', os.O_RDWR)\n"
+                   "os.pwrite(fd, b'new', 0)\n"
+                   "print('ready', flush=True)\n"
+                   "sys.stdin.readline()\n"
+                   "{}\n")
+        for wait in ("os.rename('dir', 'dir2')", "os.fsync(fd)", "os.mkdir('dir3')"):
+            with self.subTest(wait=wait):
+                child = subprocess.Popen([sys.executable, "-c", program.format(wait)], cwd=m.path,
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                child.stdout.readline()
+                with stopped_server(m):
+                    child.stdin.write(b"\n")
+                    child.stdin.flush()
+                    time.sleep(0.5)
+                    self.assertIsNone(child.poll(), "it waits")
+                    child.kill()
+                    child.wait(5)
+                child.stdin.close()
+                child.stdout.close()
+                run(SLIPWAY, "flush", m.path)
 
     def test_a_read_only_mount_changes_nothing_but_sends_what_was_left(self):
         m = self.mount()
