@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "commands/exit_codes.h"
 
@@ -17,6 +18,17 @@ std::string explain(const CLI::App* app, const CLI::Error& error) {
   while (top->get_parent() != nullptr)
     top = top->get_parent();
   return fmt::format("{}: {} (see {} --help)\n", top->get_name(), error.what(), top->get_name());
+}
+
+/// What is wrong with a --timeout; "": nothing. CLI11's own checks do not name the option's range.
+std::string check_seconds(std::string& text) {
+  constexpr double kSecondsMax = 1e6;
+  char* end = nullptr;
+  const double seconds = std::strtod(text.c_str(), &end);
+  const bool is_number = !text.empty() && *end == '\0';
+  return is_number && seconds >= 0 && seconds <= kSecondsMax
+             ? ""
+             : fmt::format("'{}': expected a number of seconds from 0 to {}", text, kSecondsMax);
 }
 
 /// -o takes one word and may come before the positionals.
@@ -89,7 +101,7 @@ CommandLine parse_command_line(int argc, char** argv) {
   umount->add_flag("--detach", out.detach, "leave unsent writes in the cache, for the next mount");
   umount->add_option("--timeout", out.timeout, "seconds to wait for unsent writes to be sent")
       ->type_name("SECONDS")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Validator(check_seconds, ""));
 
   CLI::App* status = app.add_subcommand("status", "Show the state of a mount, or of all of yours");
   status->add_option("mountpoint", out.mountpoint, "a mounted directory");
@@ -106,7 +118,7 @@ CommandLine parse_command_line(int argc, char** argv) {
     command->add_option("path", out.paths, "files, directories or mounts")->required();
     command->add_option("--timeout", out.timeout, "seconds to wait; else without end")
         ->type_name("SECONDS")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CLI::Validator(check_seconds, ""));
   }
 
   CLI::App* recover =

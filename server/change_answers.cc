@@ -200,7 +200,8 @@ Result<Bytes> ChangeAnswers::repeat(const MakeRequest& request, const OperationR
   SLIPWAY_TRY_ASSIGN(const MakeReply reply, decode_make_reply(body));
   const std::string path = path_below(request.directory.path, request.name);
   Result<std::unique_ptr<ImageFile>> file =
-      store_.open_for_writing({path, reply.attributes.version.id});
+      store_.open_for_writing({path, reply.attributes.version.id},
+                              request.even_published ? Published::kMayChange : Published::kStays);
   if (!file && file.error().code == ErrorCode::kNotFound)
     return fail(ErrorCode::kStale, "'{}' was made and is gone again", escape(path));
   if (!file)

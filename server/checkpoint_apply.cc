@@ -106,11 +106,7 @@ class PlanRun {
       CommitResult& result = reply.files.emplace_back();
       result.conflict_name = plan_.outcomes[i].conflict_name;
       if (is_good(i)) {
-        const Result<Attributes> now = store.attributes_of_fd(targets_[i].fd);
-        if (now)
-          result.attributes = *now;
-        else
-          SLIPWAY_TRY(note(i, fail(now.error())));
+        SLIPWAY_TRY(note(i, take_attributes(i, store, result)));
       }
       result.status = plan_.outcomes[i].status != 0 ? plan_.outcomes[i].status : targets_[i].status;
     }
@@ -122,6 +118,15 @@ class PlanRun {
 
   bool is_good(std::size_t i) const {
     return plan_.outcomes[i].status == 0 && targets_[i].status == 0;
+  }
+
+  // A local process of the server may have cut it in between: what is there then is not what was
+  // committed, and its client must not go on as if it were.
+  Status take_attributes(std::size_t i, DirectoryStore& store, CommitResult& result) const {
+    SLIPWAY_TRY_ASSIGN(result.attributes, store.attributes_of_fd(targets_[i].fd));
+    if (result.attributes.version.size != file(i).size)
+      return fail(ErrorCode::kStale, "its size has changed while it was written");
+    return {};
   }
 
   // What does not pass concerns this file alone.

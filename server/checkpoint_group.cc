@@ -133,7 +133,10 @@ Result<CommitReply> CheckpointGroup::commit_held(const CommitRequest& request, H
   std::vector<CheckpointTarget> targets(request.files.size());
   for (std::size_t i = 0; i < targets.size(); ++i) {
     SLIPWAY_TRY_ASSIGN(targets[i],
-                       open_target(request.files[i], TargetMode::kFirst, store_, &handles));
+                       open_target(request.files[i], TargetMode::kFirst,
+                                   request.even_published ? Published::kMayChange
+                                                          : Published::kStays,
+                                   store_, &handles));
     if (targets[i].status == 0 && passage.is_refused(request.files[i].node.path))
       targets[i].status = static_cast<std::uint32_t>(ErrorCode::kStale);
   }
@@ -163,6 +166,19 @@ Status CheckpointGroup::recover() {
   Status applied = apply_pending(nullptr);
   let_go();
   return applied;
+}
+
+Result<std::size_t> CheckpointGroup::finish() {
+  const std::scoped_lock guard(commit_mutex_, mutex_);
+  if (holders_ != 0 || ::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
+    return 0;
+  ++holders_;
+  const auto committed = directory_.list(kCommitPrefix);
+  const Status applied = committed ? apply_pending(nullptr) : Status(fail(committed.error()));
+  let_go();
+  if (!applied)
+    return fail(applied.error());
+  return committed->size();
 }
 
 void CheckpointGroup::remove_old() {
@@ -270,7 +286,8 @@ Result<CommitReply> CheckpointGroup::redo(std::uint64_t checkpoint, HandleTable*
     if (plan.outcomes[i].status != 0)
       continue;
     SLIPWAY_TRY_ASSIGN(targets[i],
-                       open_target(plan.request.files[i], TargetMode::kRedo, store_, handles));
+                       open_target(plan.request.files[i], TargetMode::kRedo,
+                                   Published::kMayChange, store_, handles));
   }
   return apply(plan, journal, targets);
 }

@@ -45,6 +45,9 @@ class CheckpointGroup {
   /// Applies what was committed and not applied.
   Status recover();
 
+  /// The same, unless another process has locked the group, which then does it. How many commits.
+  Result<std::size_t> finish();
+
   /// Of a client that is away: removes what was staged, not committed and not touched for
   /// kStageKept. Best effort.
   void remove_old();

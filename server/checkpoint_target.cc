@@ -107,7 +107,7 @@ Status add_need(const CommitRequest& request, const std::vector<CheckpointTarget
         return fail_errno(errno, "fstat");
       auto& [fd, bytes] = need[info.st_dev];
       fd = target.fd;
-      bytes += is_exact ? unallocated(target.fd, range) : range.length;
+      bytes = add_saturated(bytes, is_exact ? unallocated(target.fd, range) : range.length);
     }
     return {};
   });
@@ -121,8 +121,7 @@ Result<bool> is_room_for(const NeedOfDevice& need) {
 
     if (::fstatvfs(fd, &info) != 0)
       return fail_errno(errno, "fstatvfs");
-    const std::uint64_t free_blocks = info.f_bavail;
-    if (bytes != 0 && (bytes + kMetadataRoom) / info.f_frsize >= free_blocks)
+    if (!is_room(bytes, info.f_frsize, info.f_bavail))
       return false;
   }
   return true;
@@ -139,10 +138,13 @@ bool does_pass(ErrorCode code) noexcept {
   return std::find(std::begin(kPassing), std::end(kPassing), code) != std::end(kPassing);
 }
 
-Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, DirectoryStore& store,
-                                     HandleTable* handles) {
+Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, Published published,
+                                     DirectoryStore& store, HandleTable* handles) {
   CheckpointTarget target;
-  Result<DirectoryStore::Target> opened = store.open_target({file.node.path, file.base.id});
+  if (mode == TargetMode::kRedo)
+    published = Published::kMayChange;
+  Result<DirectoryStore::Target> opened =
+      store.open_target({file.node.path, file.base.id}, published);
   if (opened && !same_file(opened->attributes.version, file.base))
     opened = fail(ErrorCode::kStale, "another file has this inode number now");
   if (!opened && does_pass(opened.error().code))
@@ -153,6 +155,11 @@ Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, Di
   } else if (!take_handle(file, mode, opened.error().code, store, handles, target)) {
     target.status = static_cast<std::uint32_t>(opened.error().code);
     return target;
+  } else if (const Status leave = store.make_changeable(target.fd, published); !leave) {
+    if (does_pass(leave.error().code))
+      return fail(leave.error());
+    target.status = static_cast<std::uint32_t>(leave.error().code);
+    return target;
   }
   SLIPWAY_TRY_ASSIGN(const Attributes now, store.attributes_of_fd(target.fd));
   if (target.status != 0)
@@ -162,6 +169,10 @@ Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, Di
   else if (is_too_big(target.fd, file.size))
     target.status = static_cast<std::uint32_t>(ErrorCode::kFileTooBig);
   return target;
+}
+
+bool is_room(std::uint64_t bytes, std::uint64_t block_size, std::uint64_t free_blocks) noexcept {
+  return bytes == 0 || add_saturated(bytes, kMetadataRoom) / block_size < free_blocks;
 }
 
 Status check_space(const CommitRequest& request, const std::vector<CheckpointTarget>& targets,

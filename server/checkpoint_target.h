@@ -30,9 +30,18 @@ enum class TargetMode : std::uint8_t {
 /// Whether to try again helps: such an error ends a whole commit, others only concern one file.
 bool does_pass(ErrorCode code) noexcept;
 
-/// `handles`: null after a crash. Fails only for what passes.
-Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, DirectoryStore& store,
-                                     HandleTable* handles);
+/// `handles`: null after a crash. Fails only for what passes. What is committed may change a
+/// published image: that was looked at before.
+Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, Published published,
+                                     DirectoryStore& store, HandleTable* handles);
+
+/// As much as 64 bits hold at most: a sum that is too large to be told is still too large.
+constexpr std::uint64_t add_saturated(std::uint64_t a, std::uint64_t b) noexcept {
+  return b > UINT64_MAX - a ? UINT64_MAX : a + b;
+}
+
+/// Whether `bytes` of content and what comes with it leave a block of a file system free.
+bool is_room(std::uint64_t bytes, std::uint64_t block_size, std::uint64_t free_blocks) noexcept;
 
 /// kNoSpace unless the file systems of the good targets have room for what will newly be written.
 /// An estimate: quotas and compressing or copying file systems can't be asked.

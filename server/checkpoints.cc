@@ -6,6 +6,7 @@
 #include "server/checkpoint_group.h"
 #include "wire/compression.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <dirent.h>
 #include <fcntl.h>
@@ -77,6 +78,26 @@ Result<std::vector<GroupName>> list_groups(int journals) {
   }
 }
 
+// A journal that can't be believed is left alone: null.
+Result<std::shared_ptr<CheckpointGroup>> open_believed(int journals, const GroupName& name,
+                                                       DirectoryStore& store) {
+  auto group = CheckpointGroup::open(journals, name.client, name.group, store);
+  if (group || group.error().code != ErrorCode::kNotPermitted)
+    return group;
+  log_warning("a journal is left alone: {}", group.error().message);
+  return std::shared_ptr<CheckpointGroup>();
+}
+
+bool has_commits(int journals, const GroupName& name) {
+  Result<UniqueFd> directory =
+      open_own(journals, CheckpointGroup::directory_name(name.client, name.group),
+               O_RDONLY | O_DIRECTORY);
+  if (!directory)
+    return false;
+  const auto committed = JournalDirectory(std::move(*directory)).list(kCommitPrefix);
+  return !committed || !committed->empty();
+}
+
 // A frame that can't be applied must not get into a commit.
 Status check_frames(const StageRequest& request) {
   Bytes content;
@@ -98,16 +119,13 @@ class CheckpointJournals final : public Checkpoints {
   Status recover() {
     SLIPWAY_TRY_ASSIGN(const std::vector<GroupName> names, list_groups(journals_.get()));
     for (const GroupName& name : names) {
-      const auto group = CheckpointGroup::open(journals_.get(), name.client, name.group, store_);
-      if (!group && group.error().code == ErrorCode::kNotPermitted) {
-        log_warning("a journal is left alone: {}", group.error().message);
+      SLIPWAY_TRY_ASSIGN(const std::shared_ptr<CheckpointGroup> group,
+                         open_believed(journals_.get(), name, store_));
+      if (group == nullptr)
         continue;
-      }
-      if (!group)
-        return fail(group.error());
-      SLIPWAY_TRY((*group)->recover());
+      SLIPWAY_TRY(group->recover());
       if (name.client != client_)
-        (*group)->remove_old();
+        group->remove_old();
     }
     return {};
   }
@@ -157,7 +175,44 @@ class CheckpointJournals final : public Checkpoints {
   Guarded<std::list<OpenGroup>> groups_;
 };
 
+// Nothing when there are none.
+Result<UniqueFd> open_existing_journals(const std::string& directory) {
+  Result<UniqueFd> journals = open_own(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY);
+  if (!journals && journals.error().code == ErrorCode::kNotFound)
+    return UniqueFd();
+  return journals;
+}
+
 }  // namespace
+
+Result<bool> Checkpoints::has_unfinished(const std::string& directory) {
+  SLIPWAY_TRY_ASSIGN(const UniqueFd journals, open_existing_journals(directory));
+  if (!journals)
+    return false;
+  SLIPWAY_TRY_ASSIGN(const std::vector<GroupName> names, list_groups(journals.get()));
+  return std::any_of(names.begin(), names.end(), [&](const GroupName& name) {
+    return has_commits(journals.get(), name);
+  });
+}
+
+Result<std::size_t> Checkpoints::finish(const std::string& directory, DirectoryStore& store) {
+  SLIPWAY_TRY_ASSIGN(const UniqueFd journals, open_existing_journals(directory));
+  if (!journals)
+    return 0;
+  SLIPWAY_TRY_ASSIGN(const std::vector<GroupName> names, list_groups(journals.get()));
+  std::size_t finished = 0;
+  for (const GroupName& name : names) {
+    if (!has_commits(journals.get(), name))
+      continue;
+    SLIPWAY_TRY_ASSIGN(const std::shared_ptr<CheckpointGroup> group,
+                       open_believed(journals.get(), name, store));
+    if (group != nullptr) {
+      SLIPWAY_TRY_ASSIGN(const std::size_t applied, group->finish());
+      finished += applied;
+    }
+  }
+  return finished;
+}
 
 Result<std::unique_ptr<Checkpoints>> Checkpoints::open(const std::string& directory,
                                                        const std::array<std::byte, 16>& client_id,

@@ -7,6 +7,7 @@
 #include "wire/write_messages.h"
 
 #include <array>
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,14 @@ class Checkpoints {
   static Result<std::unique_ptr<Checkpoints>> open(const std::string& directory,
                                                    const std::array<std::byte, 16>& client_id,
                                                    DirectoryStore& store);
+
+  /// Whether there is anything in the journals `directory` that was committed and not applied. No
+  /// when the directory is not there.
+  static Result<bool> has_unfinished(const std::string& directory);
+
+  /// Applies what is, for who only reads; how many commits it was. A group that a living session
+  /// has locked is left to that one.
+  static Result<std::size_t> finish(const std::string& directory, DirectoryStore& store);
 
   virtual ~Checkpoints() = default;
 

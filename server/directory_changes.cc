@@ -76,7 +76,8 @@ Result<UniqueFd> DirectoryStore::directory_for(const NodeRef& directory, const s
   return std::move(opened.fd);
 }
 
-Result<std::unique_ptr<ImageFile>> DirectoryStore::writable_file(Target target) {
+Result<std::unique_ptr<ImageFile>> DirectoryStore::writable_file(Target target,
+                                                                 Published published) {
   const FileId& id = target.attributes.version.id;
   FileId shared_id = id;
   if (publications_ != nullptr) {
@@ -84,12 +85,13 @@ Result<std::unique_ptr<ImageFile>> DirectoryStore::writable_file(Target target) 
     SLIPWAY_TRY_ASSIGN(shared_id, publications_->shared_id(target.fd.get(), stat));
   }
   return std::make_unique<DirectoryFile>(std::move(target.fd), id.file_system, shared_id,
-                                         DirectoryFile::Mode::kWrite);
+                                         DirectoryFile::Mode::kWrite, published);
 }
 
-Result<std::unique_ptr<ImageFile>> DirectoryStore::open_for_writing(const NodeRef& node) {
-  SLIPWAY_TRY_ASSIGN(Target target, open_target(node));
-  return writable_file(std::move(target));
+Result<std::unique_ptr<ImageFile>> DirectoryStore::open_for_writing(const NodeRef& node,
+                                                                    Published published) {
+  SLIPWAY_TRY_ASSIGN(Target target, open_target(node, published));
+  return writable_file(std::move(target), published);
 }
 
 Result<ImageStore::Made> DirectoryStore::make(const MakeRequest& request) {
@@ -111,6 +113,7 @@ Result<ImageStore::Made> DirectoryStore::make(const MakeRequest& request) {
 
 Result<ImageStore::Made> DirectoryStore::make_file(int parent, const MakeRequest& request) {
   static constexpr int kTriesMax = 32;
+  const Published published = request.even_published ? Published::kMayChange : Published::kStays;
   for (int i = 0; i < kTriesMax; ++i) {
     Target target;
     target.fd = make_exact_file(parent, request.name.c_str(), request.mode);
@@ -128,12 +131,12 @@ Result<ImageStore::Made> DirectoryStore::make_file(int parent, const MakeRequest
         return fail(std::move(fd).error());
       there.fd = std::move(*fd);
       SLIPWAY_TRY_ASSIGN(there.attributes, attributes_of_fd(there.fd.get()));
-      SLIPWAY_TRY_ASSIGN(target, target_of(there, request.name));
+      SLIPWAY_TRY_ASSIGN(target, target_of(there, request.name, published));
     } else {
       SLIPWAY_TRY_ASSIGN(target.attributes, attributes_of_fd(target.fd.get()));
     }
     made.reply.attributes = target.attributes;
-    SLIPWAY_TRY_ASSIGN(made.file, writable_file(std::move(target)));
+    SLIPWAY_TRY_ASSIGN(made.file, writable_file(std::move(target), published));
     return made;
   }
   return fail(ErrorCode::kBusy, "'{}' comes and goes all the time", escape(request.name));
@@ -187,6 +190,10 @@ Result<ChangeReply> DirectoryStore::setattr(const SetattrRequest& request, Image
   }
   ChangeReply reply;
   SLIPWAY_TRY_ASSIGN(const Attributes before, attributes_of_fd(fd));
+  // An image is known by its mtime: with another one it would not be the published one any more.
+  if ((request.mask & kSetMtime) != 0 && before.type == FileType::kRegular)
+    SLIPWAY_TRY(make_changeable(fd, (request.mask & kSetPublished) != 0 ? Published::kMayChange
+                                                                        : Published::kStays));
   SLIPWAY_TRY(set_attributes(fd, request));
   reply.before = before.version;
   SLIPWAY_TRY_ASSIGN(reply.after, attributes_of_fd(fd));

@@ -81,6 +81,7 @@ Result<ChangeReply> DirectoryStore::copy(const CopyRequest& request, ImageFile& 
                                          ImageFile& to) {
   SLIPWAY_TRY_ASSIGN(const int source, from.descriptor());
   SLIPWAY_TRY_ASSIGN(const int target, to.writable_fd());
+  SLIPWAY_TRY(make_changeable(target, to.published()));  // it may have been published since
   const std::uint64_t length = std::min(request.length, kCopyMax);
   ChangeReply reply;
   SLIPWAY_TRY_ASSIGN(const Attributes before, attributes_of_fd(target));

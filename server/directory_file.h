@@ -14,8 +14,12 @@ class DirectoryFile final : public ImageFile {
   /// `file_system`: the session's number; `shared_id` as ImageFile's; `mode`: what `fd` is open
   /// for.
   DirectoryFile(UniqueFd fd, std::uint32_t file_system, const FileId& shared_id,
-                Mode mode = Mode::kRead) noexcept
-      : fd_(std::move(fd)), file_system_(file_system), shared_id_(shared_id), mode_(mode) {}
+                Mode mode = Mode::kRead, Published published = Published::kStays) noexcept
+      : fd_(std::move(fd)),
+        file_system_(file_system),
+        shared_id_(shared_id),
+        mode_(mode),
+        published_(published) {}
 
   Result<Attributes> attributes() override;
   Result<ImageChunk> read(const ReadWish& wish, Bytes& to) override;
@@ -29,6 +33,8 @@ class DirectoryFile final : public ImageFile {
       return fd_.get();
     return ImageFile::writable_fd();
   }
+
+  Published published() const override { return published_; }
 
   Result<VersionRecord> version() const;
 
@@ -45,6 +51,7 @@ class DirectoryFile final : public ImageFile {
   const std::uint32_t file_system_;
   const FileId shared_id_;
   const Mode mode_;
+  const Published published_;
 };
 
 }  // namespace slipway

@@ -207,24 +207,37 @@ Result<std::unique_ptr<ImageFile>> DirectoryStore::open(const NodeRef& node) {
   return open_regular(opened);
 }
 
-Result<DirectoryStore::Target> DirectoryStore::open_target(const NodeRef& node) {
+Result<DirectoryStore::Target> DirectoryStore::open_target(const NodeRef& node,
+                                                           Published published) {
   SLIPWAY_TRY_ASSIGN(const OpenNode opened, open_node(node));
-  return target_of(opened, node.path);
+  return target_of(opened, node.path, published);
 }
 
 Result<DirectoryStore::Target> DirectoryStore::target_of(const OpenNode& node,
-                                                         std::string_view path) {
+                                                         std::string_view path,
+                                                         Published published) {
   SLIPWAY_TRY(check_regular(node.attributes.type, path));
   if (node.root)
     return fail(ErrorCode::kReadOnly, "'{}' is published content", escape(path));
   Target target;
+  // From here on nobody publishes it: publish asks whether a file is open for writing.
   SLIPWAY_TRY_ASSIGN(target.fd, reopen_for_writing(node.fd.get()));
-  if (publications_ != nullptr) {
-    SLIPWAY_TRY_ASSIGN(const struct statx stat, stat_at(target.fd.get(), ""));
-    publications_->give_up(target.fd.get(), stat);
-  }
+  SLIPWAY_TRY(make_changeable(target.fd.get(), published));
   SLIPWAY_TRY_ASSIGN(target.attributes, attributes_of_fd(target.fd.get()));
   return target;
+}
+
+Status DirectoryStore::make_changeable(int fd, Published published) {
+  if (publications_ == nullptr)
+    return {};
+  SLIPWAY_TRY_ASSIGN(const struct statx stat, stat_at(fd, ""));
+  if (published == Published::kStays) {
+    SLIPWAY_TRY_ASSIGN(const bool is_published, publications_->is_published(fd, stat));
+    if (is_published)
+      return fail(ErrorCode::kReadOnly, "a published image is not written to");
+  }
+  publications_->give_up(fd, stat);
+  return {};
 }
 
 Result<UniqueFd> DirectoryStore::open_parent(const std::string& path) {

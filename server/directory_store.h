@@ -33,7 +33,8 @@ class DirectoryStore final : public ImageStore {
 
   // Changes (directory_changes.cc). `.slipway` is neither made nor replaced (kAccessDenied), and
   // not there to be removed or moved (kNotFound).
-  Result<std::unique_ptr<ImageFile>> open_for_writing(const NodeRef& node) override;
+  Result<std::unique_ptr<ImageFile>> open_for_writing(const NodeRef& node,
+                                                      Published published) override;
   Result<Made> make(const MakeRequest& request) override;
   Result<Attributes> link(const LinkRequest& request) override;
   Status remove(const RemoveRequest& request) override;
@@ -49,8 +50,11 @@ class DirectoryStore final : public ImageStore {
   };
 
   /// For who changes content: the file at `node`, as the system lets this user write to it. Its
-  /// manifest is given up first.
-  Result<Target> open_target(const NodeRef& node);
+  /// manifest is given up first; kReadOnly when that is of what the file holds, and is to stay.
+  Result<Target> open_target(const NodeRef& node, Published published);
+
+  /// The same for a file that is open for writing already.
+  Status make_changeable(int fd, Published published);
 
   /// The directory that `path`, not "", lies in: for who makes files beside it.
   Result<UniqueFd> open_parent(const std::string& path);
@@ -76,8 +80,8 @@ class DirectoryStore final : public ImageStore {
   Result<std::unique_ptr<ImageFile>> open_regular(const OpenNode& node);
 
   Result<Attributes> attributes_of_name(int directory, const char* name);
-  Result<Target> target_of(const OpenNode& node, std::string_view path);
-  Result<std::unique_ptr<ImageFile>> writable_file(Target target);
+  Result<Target> target_of(const OpenNode& node, std::string_view path, Published published);
+  Result<std::unique_ptr<ImageFile>> writable_file(Target target, Published published);
   Result<UniqueFd> directory_for(const NodeRef& directory, const std::string& name,
                                  ErrorCode if_hidden);
   Result<Made> make_file(int parent, const MakeRequest& request);

@@ -38,6 +38,10 @@ struct ImageChunk {
   std::vector<ImageRun> runs;
 };
 
+/// Whether a published image, which is to stay what its hashes say, may be changed. Every request
+/// that changes content says so for itself, since it may outlive the mount that it comes from.
+enum class Published : std::uint8_t { kStays, kMayChange };
+
 /// What a reader wants of an image. Offset and `data_max` are multiples of kUnitSize.
 struct ReadWish {
   ByteRange range;           ///< cut at the file's end
@@ -80,6 +84,9 @@ class ImageFile {
   virtual Result<int> writable_fd() {
     return fail(ErrorCode::kReadOnly, "the file is not open for writing");
   }
+
+  /// What was said when it was opened for writing.
+  virtual Published published() const { return Published::kStays; }
 };
 
 /// A walk through one directory. One thread at a time.
@@ -113,9 +120,10 @@ class ImageStore {
 
   // Changes. All are refused with kReadOnly where nothing may be changed. What they do to the
   // export is what the system calls of the same names do, as the session's user; nothing of it is
-  // durable before sync(). `operation` is not looked at here.
+  // durable before sync(). `operation` is not looked at here. Content and mtime of a published image
+  // are kReadOnly, unless the request says that it may change.
 
-  virtual Result<std::unique_ptr<ImageFile>> open_for_writing(const NodeRef&) {
+  virtual Result<std::unique_ptr<ImageFile>> open_for_writing(const NodeRef&, Published) {
     return refuse_change();
   }
 

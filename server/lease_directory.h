@@ -2,6 +2,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "server/lease_lock.h"
 #include "server/lease_record.h"
 
 #include <chrono>
@@ -17,7 +18,7 @@ namespace slipway {
 /// `.slipway/leases` (sticky, for all users), or a user's own directory where the export has none.
 /// Of each group, H being the hash of its name:
 ///
-///   H.lock      an OFD lock on it serialises changes; anybody's
+///   H.lock      an OFD lock on it serialises changes; anybody's; goes with the last record
 ///   H-UID       the record that user UID wrote last; the one with the highest epoch counts
 ///   H-UID.wish  that user waits for the lease
 ///
@@ -33,13 +34,12 @@ class LeaseDirectory {
   /// groups lie.
   static Result<LeaseDirectory> open(const std::string& path, const std::string& top);
 
-  /// Serialises: shared by who relies on a record, alone for who changes it. Ends with the
-  /// descriptor. kBusy after kLockWait.
-  enum class LockMode { kShared, kAlone };
-  Result<UniqueFd> lock(const std::string& group, LockMode mode) const;
+  /// Serialises. kBusy after kLockWait.
+  Result<LeaseLock> lock(const std::string& group, LeaseLock::Mode mode) const;
 
   struct Found {
     std::optional<LeaseRecord> record;  ///< the one that counts
+    bool any = false;                   ///< there are records, whether they count or not
     bool others = false;                ///< other users have files of the group, too
   };
 
@@ -48,8 +48,14 @@ class LeaseDirectory {
   /// This user's record; durable when it returns. Under the lock.
   Status write(const LeaseRecord& record) const;
 
-  /// Nothing is left of the group. Under the lock, and without `others`.
+  /// No record is left of the group. Under the lock, and without `others`.
   void remove(const std::string& group) const;
+
+  /// Other users believe what this one records of the group.
+  bool is_believed(const std::string& group) const;
+
+  /// The group is a file or directory.
+  bool exists(const std::string& group) const;
 
   /// Best effort.
   void write_wish(const std::string& group, const LeaseWish& wish) const;
@@ -61,6 +67,10 @@ class LeaseDirectory {
   /// Names of all groups of which there is a record, ascending.
   Result<std::vector<std::string>> groups() const;
 
+  /// Removes what nobody needs any more, as far as this user may: locks without a record, wishes
+  /// and unfinished files that are old, old records that say nothing. Also open() does it.
+  void prune() const;
+
  private:
   LeaseDirectory(UniqueFd directory, UniqueFd top)
       : directory_(std::move(directory)), top_(std::move(top)) {}
@@ -68,9 +78,11 @@ class LeaseDirectory {
   /// Names in the directory that begin so.
   Result<std::vector<std::string>> list(std::string_view prefix) const;
   std::optional<Bytes> read_believed(const std::string& name, uid_t uid) const;
+  bool is_writer(uid_t uid, const std::string& group) const;
   bool may_change(uid_t uid, const std::string& group) const;
   Status place(const std::string& name, ByteView content, bool durable) const;
-  void remove_unfinished() const;
+  void prune_lock(const std::string& hash) const;
+  void prune_record(const std::string& name) const;
 
   UniqueFd directory_;
   UniqueFd top_;

@@ -26,9 +26,9 @@ std::string first_component(const std::string& path) {
   return path.substr(0, path.find('/'));
 }
 
-// Names grow over mounts and users of a group whose files have all gone: no number comes twice.
+// Numbers grow over mounts and users of a group whose files have all gone: none comes twice.
 std::uint64_t first_epoch(std::int64_t now_ms) {
-  return static_cast<std::uint64_t>(std::max<std::int64_t>(now_ms / 1000, 1));
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(now_ms, 1));
 }
 
 std::string describe(const LeaseRecord& record) {
@@ -95,15 +95,40 @@ bool LeaseStore::is_live(const LeaseRecord& record) const {
   return record.held && (record.unsent_bytes != 0 || options_.now() < record.expires_ms);
 }
 
+// Of what this export does not lie in, a mount can neither renew nor release anything.
+bool LeaseStore::is_ours(const std::string& group, const LeaseRecord& record) const {
+  return is_mine(record) ||
+         (record.held && record.client_id == options_.holder.client_id &&
+          (options_.prefix.empty() || group == group_of("")));
+}
+
 std::optional<LeaseStore::Known> LeaseStore::known(const std::string& group) const {
   auto known = known_.lock();
-  const auto found = known->find(group);
-  return found == known->end() ? std::nullopt : std::optional(found->second);
+  const auto found = known->groups.find(group);
+  return found == known->groups.end() ? std::nullopt : std::optional(found->second);
+}
+
+// The client says that it had the lease. Names that stand for nothing are not kept in mind.
+void LeaseStore::note_lost(const std::string& group, const Known& lost,
+                           const LeaseDirectory::Found& found) {
+  auto known = known_.lock();
+  const auto had = known->groups.find(group);
+  if (had != known->groups.end())
+    had->second = lost;
+  else if (known->groups.size() < kLeasesKnownMax && (found.any || directory_.exists(group)))
+    known->groups.emplace(group, lost);
+}
+
+Result<LeaseStore::Locked> LeaseStore::lock(const std::string& group, LeaseLock::Mode mode) const {
+  SLIPWAY_TRY_ASSIGN(LeaseLock lock, directory_.lock(group, mode));
+  SLIPWAY_TRY_ASSIGN(LeaseDirectory::Found found, directory_.read(group));
+  lock.set_unused(!found.any);
+  return Locked{std::move(lock), std::move(found)};
 }
 
 Result<LeaseReply> LeaseStore::acquire(const std::string& group, std::uint64_t unsent) {
-  SLIPWAY_TRY_ASSIGN(const UniqueFd lock, directory_.lock(group, LeaseDirectory::LockMode::kAlone));
-  SLIPWAY_TRY_ASSIGN(const LeaseDirectory::Found found, directory_.read(group));
+  SLIPWAY_TRY_ASSIGN(Locked locked, lock(group, LeaseLock::Mode::kAlone));
+  const LeaseDirectory::Found& found = locked.found;
   const std::int64_t now = options_.now();
   // A client has one mount at a time: its earlier one is gone, whatever the record says.
   const bool is_ours = found.record && found.record->held &&
@@ -114,7 +139,12 @@ Result<LeaseReply> LeaseStore::acquire(const std::string& group, std::uint64_t u
   }
   LeaseRecord record;
   record.group = group;
-  record.epoch = first_epoch(now);
+  {
+    auto known = known_.lock();
+    if (known->groups.size() >= kLeasesKnownMax && !known->groups.contains(group))
+      return fail(ErrorCode::kTooManyOpen, "this mount has {} leases", kLeasesKnownMax);
+    record.epoch = std::max(first_epoch(now), known->last_epoch + 1);
+  }
   if (is_ours)
     record.epoch = found.record->epoch;
   else if (found.record)
@@ -137,21 +167,26 @@ Result<LeaseReply> LeaseStore::acquire(const std::string& group, std::uint64_t u
     log_info("the lease on '{}' of {} has expired and passes on", escape(group),
              describe(*found.record));
   SLIPWAY_TRY(directory_.write(record));
+  locked.lock.set_unused(false);
   directory_.remove_wish(group);
-  (*known_.lock())[group] = {record.epoch, false};
+  {
+    auto known = known_.lock();
+    known->groups[group] = {record.epoch, false};
+    known->last_epoch = std::max(known->last_epoch, record.epoch);
+  }
   return reply_of(LeaseOutcome::kDone, group, record);
 }
 
 Result<LeaseReply> LeaseStore::renew(const std::string& group, std::uint64_t epoch,
                                      std::uint64_t unsent) {
-  SLIPWAY_TRY_ASSIGN(const UniqueFd lock, directory_.lock(group, LeaseDirectory::LockMode::kAlone));
-  SLIPWAY_TRY_ASSIGN(LeaseDirectory::Found found, directory_.read(group));
+  SLIPWAY_TRY_ASSIGN(Locked locked, lock(group, LeaseLock::Mode::kAlone));
+  LeaseDirectory::Found& found = locked.found;
   if (!found.record || !is_mine(*found.record) || found.record->epoch != epoch) {
     const bool knows = known(group).value_or(Known{}).lost;
-    (*known_.lock())[group] = {epoch, knows};
+    note_lost(group, {epoch, knows}, found);
     return reply_of(LeaseOutcome::kLost, group, found.record);
   }
-  (*known_.lock())[group] = {epoch, false};
+  known_.lock()->groups[group] = {epoch, false};
   // A question in between, for who may be waiting, costs no write.
   const std::int64_t left = found.record->expires_ms - options_.now();
   const bool is_news = (unsent == 0) != (found.record->unsent_bytes == 0);
@@ -164,11 +199,11 @@ Result<LeaseReply> LeaseStore::renew(const std::string& group, std::uint64_t epo
 }
 
 Result<LeaseReply> LeaseStore::release(const std::string& group, std::uint64_t epoch) {
-  SLIPWAY_TRY_ASSIGN(const UniqueFd lock, directory_.lock(group, LeaseDirectory::LockMode::kAlone));
-  SLIPWAY_TRY_ASSIGN(LeaseDirectory::Found found, directory_.read(group));
+  SLIPWAY_TRY_ASSIGN(Locked locked, lock(group, LeaseLock::Mode::kAlone));
+  LeaseDirectory::Found& found = locked.found;
   if (!found.record || !is_mine(*found.record) || found.record->epoch != epoch) {
     // The client knows now: what it still sends is not meant for the files themselves.
-    (*known_.lock())[group] = {epoch, true};
+    note_lost(group, {epoch, true}, found);
     return reply_of(LeaseOutcome::kLost, group, found.record);
   }
   LeaseRecord& record = *found.record;
@@ -178,7 +213,8 @@ Result<LeaseReply> LeaseStore::release(const std::string& group, std::uint64_t e
     SLIPWAY_TRY(directory_.write(record));
   else
     directory_.remove(group);
-  known_.lock()->erase(group);
+  locked.lock.set_unused(!found.others);
+  known_.lock()->groups.erase(group);
   return reply_of(LeaseOutcome::kDone, group, record);
 }
 
@@ -203,12 +239,17 @@ Result<LeaseReply> LeaseStore::list(const std::string& after) const {
 }
 
 Result<LeaseReply> LeaseStore::break_lease(const std::string& group, std::uint64_t epoch) {
-  SLIPWAY_TRY_ASSIGN(const UniqueFd lock, directory_.lock(group, LeaseDirectory::LockMode::kAlone));
-  SLIPWAY_TRY_ASSIGN(LeaseDirectory::Found found, directory_.read(group));
+  SLIPWAY_TRY_ASSIGN(Locked locked, lock(group, LeaseLock::Mode::kAlone));
+  LeaseDirectory::Found& found = locked.found;
   if (!found.record || !found.record->held || found.record->epoch != epoch)
     return reply_of(LeaseOutcome::kLost, group, found.record);
   LeaseRecord record = *found.record;
-  log_warning("the lease on '{}' of {} is broken; {} that it had not sent go into conflict copies",
+  if (record.uid != ::geteuid() && !directory_.is_believed(group))
+    return fail(ErrorCode::kAccessDenied,
+                "only root and who may write to '{}' can break the lease on it", escape(group));
+  log_warning("the lease on '{}' of {} is broken, {} of its writes are not here; should they come, "
+              "they go into their files if nobody else has changed those or has the lease, else "
+              "into conflict copies",
               escape(group), describe(record), format_size(record.unsent_bytes));
   if (record.epoch == LeaseRecord::kEpochMax)
     return fail(ErrorCode::kInvalid, "the lease on '{}' has no epochs left", escape(group));
@@ -228,10 +269,9 @@ Result<LeaseStore::Passage> LeaseStore::enter(const std::vector<std::string>& pa
   Passage passage;
   passage.store_ = this;
   for (const std::string& group : groups) {
-    SLIPWAY_TRY_ASSIGN(UniqueFd lock,
-                       directory_.lock(group, LeaseDirectory::LockMode::kShared));
-    passage.locks_.push_back(std::move(lock));
-    if (Status good = check(group, purpose, passage); !good) {
+    SLIPWAY_TRY_ASSIGN(Locked locked, lock(group, LeaseLock::Mode::kShared));
+    passage.locks_.push_back(std::move(locked.lock));
+    if (Status good = check(group, locked.found, purpose, passage); !good) {
       if (good.error().code == ErrorCode::kBusy)
         directory_.write_wish(group, {options_.now(), options_.holder.host});
       return fail(std::move(good).error());
@@ -240,8 +280,8 @@ Result<LeaseStore::Passage> LeaseStore::enter(const std::vector<std::string>& pa
   return passage;
 }
 
-Status LeaseStore::check(const std::string& group, Purpose purpose, Passage& passage) const {
-  SLIPWAY_TRY_ASSIGN(const LeaseDirectory::Found found, directory_.read(group));
+Status LeaseStore::check(const std::string& group, const LeaseDirectory::Found& found,
+                         Purpose purpose, Passage& passage) const {
   const std::optional<Known> had = known(group);
   if (had && !had->lost) {
     if (found.record && is_mine(*found.record) && found.record->epoch == had->epoch)
@@ -270,6 +310,7 @@ LeaseEntry LeaseStore::entry_of(const std::string& group,
   entry.epoch = record->epoch;
   entry.held = record->held;
   entry.mine = is_mine(*record);
+  entry.ours = is_ours(group, *record);
   entry.host = record->host;
   entry.user = record->user;
   entry.uid = record->uid;

@@ -20,6 +20,7 @@
 namespace slipway {
 
 inline constexpr std::chrono::seconds kLeaseLength{60};  ///< then others may take it
+inline constexpr std::size_t kLeasesKnownMax = 16 * 1024;  ///< groups of which one session had any
 
 /// The name of a user of this machine; its number where it has none.
 std::string user_name(uid_t uid);
@@ -73,7 +74,7 @@ class LeaseStore {
     friend class LeaseStore;
 
     const LeaseStore* store_ = nullptr;
-    std::vector<UniqueFd> locks_;
+    std::vector<LeaseLock> locks_;
     std::set<std::string> refused_;
   };
 
@@ -95,6 +96,17 @@ class LeaseStore {
     bool lost = false;  ///< and the client knows
   };
 
+  struct KnownGroups {
+    std::map<std::string, Known> groups;  ///< at most kLeasesKnownMax
+    std::uint64_t last_epoch = 0;         ///< that was given, of any group
+  };
+
+  /// A group's records, and the lock on them.
+  struct Locked {
+    LeaseLock lock;
+    LeaseDirectory::Found found;
+  };
+
   LeaseStore(Options options, LeaseDirectory directory);
 
   Result<LeaseReply> acquire(const std::string& group, std::uint64_t unsent);
@@ -102,16 +114,20 @@ class LeaseStore {
   Result<LeaseReply> release(const std::string& group, std::uint64_t epoch);
 
   bool is_mine(const LeaseRecord& record) const noexcept;
+  bool is_ours(const std::string& group, const LeaseRecord& record) const;
   bool is_live(const LeaseRecord& record) const;
   std::optional<Known> known(const std::string& group) const;
-  Status check(const std::string& group, Purpose purpose, Passage& passage) const;
+  void note_lost(const std::string& group, const Known& lost, const LeaseDirectory::Found& found);
+  Result<Locked> lock(const std::string& group, LeaseLock::Mode mode) const;
+  Status check(const std::string& group, const LeaseDirectory::Found& found, Purpose purpose,
+               Passage& passage) const;
   LeaseEntry entry_of(const std::string& group, const std::optional<LeaseRecord>& record) const;
   LeaseReply reply_of(LeaseOutcome outcome, const std::string& group,
                       const std::optional<LeaseRecord>& record) const;
 
   const Options options_;
   const LeaseDirectory directory_;
-  mutable Guarded<std::map<std::string, Known>> known_;
+  mutable Guarded<KnownGroups> known_;
 };
 
 }  // namespace slipway

@@ -4,6 +4,7 @@
 #include "server/export_root.h"
 #include "server/init_export.h"
 #include "server/options.h"
+#include "server/recovery.h"
 #include "server/session_command.h"
 
 #include <fmt/format.h>
@@ -51,6 +52,8 @@ int main(int argc, char** argv) {
         return slipway::run_lease_ls_command(line.lease);
       case slipway::CommandLine::Command::kLeaseBreak:
         return slipway::run_lease_break_command(line.lease);
+      case slipway::CommandLine::Command::kRecover:
+        return slipway::run_recover_command(line.recover_directory);
       case slipway::CommandLine::Command::kExit:
         return line.exit_status;
     }

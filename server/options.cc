@@ -90,6 +90,9 @@ CommandLine parse_command_line(int argc, char** argv) {
   CLI::App* const init = app.add_subcommand(
       "init", "Give an export its identity: makes EXPORT/.slipway and prints the id");
   init->add_option("EXPORT", line.init_directory, "The directory")->required();
+  CLI::App* const recover = app.add_subcommand(
+      "recover", "Finish the commits of sessions that died: as root of all users, else one's own");
+  recover->add_option("EXPORT", line.recover_directory, "The directory")->required();
   const PublishSubcommands publishing = add_publish_commands(app, line.publishing);
   CLI::App* const lease = app.add_subcommand("lease", "Show or break leases: who may change what");
   lease->require_subcommand(1);
@@ -114,6 +117,7 @@ CommandLine parse_command_line(int argc, char** argv) {
     line.publishing.gc.paths = {"."};
   line.command = lease_ls->parsed()      ? CommandLine::Command::kLeaseLs
                  : lease_break->parsed() ? CommandLine::Command::kLeaseBreak
+                 : recover->parsed()     ? CommandLine::Command::kRecover
                                          : parsed_command(*session, publishing);
   return line;
 }

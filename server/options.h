@@ -19,10 +19,12 @@ struct CommandLine {
     kManifestCheck,
     kLeaseLs,
     kLeaseBreak,
+    kRecover,
     kExit
   } command = Command::kExit;
   SessionOptions session;
   std::string init_directory;
+  std::string recover_directory;
   LeaseCommandOptions lease;
   PublishCommandLine publishing;
   int exit_status = 0;  ///< for kExit: help or the version was printed, or an error

@@ -19,6 +19,13 @@ constexpr std::size_t kRecentBytesMax = 32 * 1024 * 1024;  // of their heads, bu
 constexpr std::size_t kComplainedMax = 1024;               // files whose complaint was logged
 constexpr std::size_t kRootDigits = 2 * sizeof(ContentHash);
 
+// A manifest that could not be read this time may be there all the same.
+bool is_passing(ErrorCode code) noexcept {
+  return code == ErrorCode::kIo || code == ErrorCode::kTooManyOpen ||
+         code == ErrorCode::kOutOfMemory || code == ErrorCode::kInterrupted ||
+         code == ErrorCode::kBusy || code == ErrorCode::kTimedOut;
+}
+
 }  // namespace
 
 std::optional<RootName> split_root_name(std::string_view path) {
@@ -71,6 +78,18 @@ std::optional<Publication> Publications::find(int fd, const struct statx& stat,
     return std::nullopt;
   }
   return Publication{version, std::move(entry->manifest), std::move(entry->frames)};
+}
+
+Result<bool> Publications::is_published(int fd, const struct statx& stat) {
+  SLIPWAY_TRY_ASSIGN(const FileId id, shared_id(fd, stat));
+  const Result<Entry> entry = load(id, stat.stx_uid);
+  if (!entry && is_passing(entry.error().code))
+    return fail(entry.error());
+  if (!entry)
+    return false;  // there is none, or none to be believed
+  VersionRecord shared = version_of(stat, 0);
+  shared.id = id;
+  return same_content(entry->manifest->manifest().version, shared);
 }
 
 Result<Publication> Publications::find_root(int fd, const struct statx& stat,

@@ -47,6 +47,11 @@ class Publications {
   Result<Publication> find_root(int fd, const struct statx& stat, std::uint32_t file_system,
                                 const ContentHash& root);
 
+  /// Whether the file holds what its manifest says, as far as size and mtime tell. Its age does not
+  /// matter here, nor its ctime: who renames an image, or changes its mode, makes no other content
+  /// of it. Fails where nobody can tell now.
+  Result<bool> is_published(int fd, const struct statx& stat);
+
   /// The file is about to be written to: removes its manifest, durably, where this process may.
   /// What stays is worth nothing from the first write on, since it names another version.
   void give_up(int fd, const struct statx& stat);

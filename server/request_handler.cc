@@ -103,14 +103,17 @@ Result<Bytes> RequestHandler::answer_of_manifests(const Request& request, std::s
 }
 
 Result<std::unique_ptr<ImageFile>> RequestHandler::open_file(const OpenRequest& request) {
-  if (request.handle == 0 || (request.flags & ~kOpenWrite) != 0)
+  if (request.handle == 0 || (request.flags & ~(kOpenWrite | kOpenPublished)) != 0 ||
+      request.flags == kOpenPublished)
     return fail(ErrorCode::kInvalid, "open with handle {} and flags {:#x}", request.handle,
                 request.flags);
   if (request.flags == 0)
     return store_.open(request.node);
   if (!changes_.may_write())
     return fail(ErrorCode::kReadOnly, "this session changes nothing");
-  return store_.open_for_writing(request.node);
+  return store_.open_for_writing(request.node, (request.flags & kOpenPublished) != 0
+                                                   ? Published::kMayChange
+                                                   : Published::kStays);
 }
 
 Result<Attributes> RequestHandler::open(const OpenRequest& request) {
@@ -121,7 +124,7 @@ Result<Attributes> RequestHandler::open(const OpenRequest& request) {
   SLIPWAY_TRY_ASSIGN(Attributes attributes, image->file->attributes());
   if (!same_file(attributes.version, wanted.version))
     return fail(ErrorCode::kExists, "handle {} is open on another file", request.handle);
-  if (request.flags == kOpenWrite && !image->file->writable_fd())
+  if ((request.flags & kOpenWrite) != 0 && !image->file->writable_fd())
     return fail(ErrorCode::kExists, "handle {} is open for reading only", request.handle);
   return attributes;
 }

@@ -4,6 +4,7 @@
 #include "server/addresses.h"
 #include "server/directory_store.h"
 #include "server/export_root.h"
+#include "server/recovery.h"
 #include "wire/setup.h"
 
 #include <algorithm>
@@ -125,6 +126,8 @@ Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& op
   ServerSetup& setup = answer.setup;
   SLIPWAY_TRY_ASSIGN(setup.suite, choose_suite(client));
   SLIPWAY_TRY_ASSIGN(ExportRoot root, open_export(client.export_path, options.restrict_to));
+  // Who only reads shall not see a group between two states either.
+  SLIPWAY_TRY(finish_commits(root, RecoveryScope::kVisible));
   SLIPWAY_TRY_ASSIGN(std::unique_ptr<DirectoryStore> store,
                      DirectoryStore::open(std::move(root.fd), root.state_file,
                                           try_to_open_publications(root.state_root)));

@@ -52,8 +52,10 @@ Result<CacheSource> read_source(const std::string& cache_directory) {
   text << file.rdbuf();
   const Json json = Json::parse(text.str(), nullptr, /*allow_exceptions=*/false);
   if (!file || !json.is_object() || !json.contains("source") || !json["source"].is_string())
-    return fail(ErrorCode::kNotFound, "'{}' does not say where it was mounted from",
-                cache_directory);
+    return fail(ErrorCode::kNotFound,
+                "'{}' does not say where it was mounted from: is it a cache's directory? (`slipway "
+                "recover` lists those with unsent writes)",
+                escape(cache_directory));
   CacheSource source;
   source.source = json["source"].get<std::string>();
   for (const Json& option : json.value("options", Json::array())) {

@@ -22,18 +22,19 @@ struct UmountOptions {
 };
 
 /// Unmounts, shows how what is unsent goes to the server, and waits until the mount's process is
-/// gone. Works on a mount whose process died. kExitUnsent when something stayed in the log or is
-/// still on its way, kExitConflict when there are conflict copies.
+/// gone. Works on a mount whose process died. kExitUnsent when something stayed in the log, also of
+/// such a process, or is still on its way; kExitConflict when the mount had conflicts.
 int umount_command(const std::vector<std::string>& mountpoints, const UmountOptions& options);
 
 /// Writes back what was written before at or below the paths (more than that may go), and returns
 /// when it is done; `invalidate`: then lets go of what the kernel has cached of it. `timeout` in
-/// seconds: kExitUnsent, with what is left.
+/// seconds: kExitUnsent, with what is left. kExitConflict, with lines about them, when there were
+/// conflicts that no earlier flush told of.
 int flush_command(const std::vector<std::string>& paths, bool invalidate,
                   std::optional<double> timeout);
 
 /// Lists this user's caches with unsent writes whose mount is gone; or, given a cache's directory,
-/// sends what is there. kExitUnsent while something is left.
+/// sends what is there. kExitUnsent while something is left, kExitConflict after conflicts.
 int recover_command(const std::string& cache, bool json, const Mounter& mounter);
 
 /// Brings whole files of mounts into their caches; returns when they are there. One at a time.

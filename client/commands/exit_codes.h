@@ -12,4 +12,9 @@ inline constexpr int kExitFailure = 32;  ///< the mount (or unmount) failed
 inline constexpr int kExitUnsent = 33;    ///< writes are not on the server (yet)
 inline constexpr int kExitConflict = 34;  ///< writes ended up in conflict copies
 
+/// Of several paths: the lowest that is not kExitOk.
+constexpr int worse_exit(int a, int b) {
+  return a == kExitOk || (b != kExitOk && b < a) ? b : a;
+}
+
 }  // namespace slipway

@@ -1,9 +1,12 @@
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -65,25 +68,39 @@ std::string holder_of(const Json& lease) {
 }
 
 std::string state_of(const Json& lease) {
-  if (lease.at("mine").get<bool>())
-    return "held by this mount";
-  if (lease.at("expires_in_s").get<std::int64_t>() > 0)
-    return "held";
-  return lease.at("unsent_bytes").get<std::uint64_t>() > 0 ? "expired, with unsent writes"
-                                                           : "expired";
+  const bool is_expired = lease.at("expires_in_s").get<std::int64_t>() <= 0;
+  const std::string wanted_by = lease.at("wanted_by").get<std::string>();
+  std::string state = lease.at("mine").get<bool>()   ? "held by this mount"
+                      : lease.at("ours").get<bool>() ? "left by an earlier mount with this cache"
+                      : !is_expired                  ? "held"
+                      : lease.at("unsent_bytes").get<std::uint64_t>() > 0
+                          ? "expired, kept for what is unsent"
+                          : "expired, free to take";
+  return wanted_by.empty() ? state : state + ", wanted by " + escape(wanted_by);
 }
 
-void print_table(const Json& leases) {
-  fmt::print("{:<24} {:<24} {:>8} {:>8} {:>10}  {}\n", "GROUP", "HOLDER", "AGE", "EXPIRES",
-             "UNSENT", "STATE");
-  for (const Json& lease : leases)
-    fmt::print("{:<24} {:<24} {:>7}s {:>7}s {:>10}  {}{}\n", name_of_group(lease),
-               holder_of(lease), lease.at("age_s").get<std::int64_t>(),
-               lease.at("expires_in_s").get<std::int64_t>(),
-               format_size(lease.at("unsent_bytes").get<std::uint64_t>()), state_of(lease),
-               lease.at("wanted_by").get<std::string>().empty()
-                   ? ""
-                   : ", wanted by " + escape(lease.at("wanted_by").get<std::string>()));
+/// Under their headings, each column as wide as what stands in it; numbers to the right.
+void print_table(const std::vector<std::array<std::string, 6>>& rows) {
+  std::array<std::size_t, 6> widths{};
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], row[i].size());
+  for (const auto& row : rows)
+    fmt::print("{:<{}}  {:<{}}  {:>{}}  {:>{}}  {:>{}}  {}\n", row[0], widths[0], row[1], widths[1],
+               row[2], widths[2], row[3], widths[3], row[4], widths[4], row[5]);
+}
+
+void print_leases(const Json& leases) {
+  std::vector<std::array<std::string, 6>> rows{
+      {"GROUP", "HOLDER", "HELD FOR", "EXPIRES IN", "UNSENT", "STATE"}};
+  for (const Json& lease : leases) {
+    const auto left = lease.at("expires_in_s").get<std::int64_t>();
+    rows.push_back({name_of_group(lease), holder_of(lease),
+                    fmt::format("{} s", lease.at("age_s").get<std::int64_t>()),
+                    left > 0 ? fmt::format("{} s", left) : "-",
+                    format_size(lease.at("unsent_bytes").get<std::uint64_t>()), state_of(lease)});
+  }
+  print_table(rows);
 }
 
 bool confirms() {
@@ -98,19 +115,62 @@ Result<std::string> socket_of(const std::string& mountpoint) {
   return control_socket_path(path);
 }
 
-Status list_one(const std::string& socket, const std::string& title, bool json) {
+/// The leases that one mount sees, each with its mount's place; prints them unless `json`.
+Result<Json> list_one(const std::string& socket, bool with_title, bool json) {
+  SLIPWAY_TRY_ASSIGN(const Json status,
+                     ask(socket, {{"version", kControlVersion}, {"command", "status"}}));
+  const std::string mountpoint = status.value("mountpoint", "");
+  const std::string source = status.value("source", "");
   SLIPWAY_TRY_ASSIGN(const Json answer, leases_of(socket));
-  const Json leases = answer.value("leases", Json::array());
-  if (json) {
-    fmt::print("{}\n", leases.dump(2));
-    return {};
-  }
-  if (!title.empty())
-    fmt::print("{}\n", title);
-  print_table(leases);
+  Json leases = answer.value("leases", Json::array());
+  for (Json& lease : leases)
+    lease["mountpoint"] = mountpoint;
+  if (json)
+    return leases;
+  if (with_title)
+    fmt::print("{} on {}\n", escape(source), escape(mountpoint));
+  if (leases.empty())
+    fmt::print("nobody holds a lease on anything that {} shows\n", escape(source));
+  else
+    print_leases(leases);
   if (answer.value("more", false))
-    fmt::print("...\n");
-  return {};
+    fmt::print("and more: `slipwayd lease ls` on the server shows all\n");
+  return leases;
+}
+
+Status list_all(bool json) {
+  SLIPWAY_TRY_ASSIGN(const auto sockets, control_sockets());
+  Json all = Json::array();
+  Status result;
+  unsigned mounts = 0;
+  for (const std::string& socket : sockets) {
+    if (!ask(socket, {{"version", kControlVersion}, {"command", "status"}}))
+      continue;  // its process died
+    ++mounts;
+    const Result<Json> leases = list_one(socket, /*with_title=*/true, json);
+    if (leases)
+      all.insert(all.end(), leases->begin(), leases->end());
+    else
+      result = fail(leases.error());
+  }
+  if (json)
+    fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));
+  else if (mounts == 0)
+    fmt::print("no mount of this user is there whose server could be asked\n");
+  return result;
+}
+
+/// What breaking a lease means for who holds it.
+std::string loss_of(const Json& lease) {
+  const auto unsent = lease.at("unsent_bytes").get<std::uint64_t>();
+  const std::string open = "Files that are open for writing there take no more writes.";
+  if (unsent == 0)
+    return "everything written there is on the server. " + open;
+  return fmt::format(
+      "{} written there are not on the server. {} What is unsent is not dropped: should that host "
+      "send it, it goes into its file if nobody else has changed that or holds the lease then, and "
+      "into a conflict copy beside it otherwise.",
+      format_size(unsent), open);
 }
 
 Status break_one(const std::string& mountpoint, const std::string& group, bool yes) {
@@ -121,15 +181,10 @@ Status break_one(const std::string& mountpoint, const std::string& group, bool y
   for (const Json& lease : listed) {
     if (lease.at("group").get<std::string>() != wanted)
       continue;
-    fmt::print(stderr,
-               "The lease on '{}' is held by user {} on host {}, for {} s; {} written there are "
-               "not on the server{}.\n",
+    fmt::print(stderr, "The lease on '{}' is held by user {} on host {}, for {} s; {}\n",
                name_of_group(lease), escape(lease.at("user").get<std::string>()),
                escape(lease.at("host").get<std::string>()), lease.at("age_s").get<std::int64_t>(),
-               format_size(lease.at("unsent_bytes").get<std::uint64_t>()),
-               lease.at("unsent_bytes").get<std::uint64_t>() > 0
-                   ? " and will end up in conflict copies"
-                   : "");
+               loss_of(lease));
     if (!yes && ::isatty(STDIN_FILENO) == 0)
       return fail(ErrorCode::kInvalid, "not asked on a terminal: say --yes");
     if (!yes && !confirms())
@@ -139,7 +194,9 @@ Status break_one(const std::string& mountpoint, const std::string& group, bool y
                                                             {"group", wanted},
                                                             {"epoch", lease.at("epoch")}}));
     if (!done.value("broken", false))
-      return fail(ErrorCode::kStale, "the lease has passed to another holder meanwhile");
+      return fail(ErrorCode::kStale,
+                  "nothing was broken: the lease has passed to another holder meanwhile, or was "
+                  "given back");
     return {};
   }
   return fail(ErrorCode::kNotFound, "nobody holds a lease on '{}'", escape(group));
@@ -156,23 +213,15 @@ int report(const Status& status) {
 
 int lease_ls_command(const std::string& mountpoint, bool json) {
   try {
-    if (!mountpoint.empty()) {
-      const auto socket = socket_of(mountpoint);
-      return report(socket ? list_one(*socket, "", json) : fail(socket.error()));
-    }
-    const auto sockets = control_sockets();
-    if (!sockets)
-      return report(fail(sockets.error()));
-    for (const std::string& socket : *sockets) {
-      const auto status = ask(socket, {{"version", kControlVersion}, {"command", "status"}});
-      if (!status)
-        continue;  // its process died
-      const std::string title = fmt::format("{} on {}", escape(status->value("source", "")),
-                                            escape(status->value("mountpoint", "")));
-      if (const Status listed = list_one(socket, title, json); !listed)
-        fmt::print(stderr, "slipway: {}: {}\n", title, listed.error().message);
-    }
-    return kExitOk;
+    if (mountpoint.empty())
+      return report(list_all(json));
+    const auto socket = socket_of(mountpoint);
+    if (!socket)
+      return report(fail(socket.error()));
+    const Result<Json> leases = list_one(*socket, /*with_title=*/false, json);
+    if (leases && json)
+      fmt::print("{}\n", leases->dump(2, ' ', false, Json::error_handler_t::replace));
+    return report(leases ? Status() : fail(leases.error()));
   } catch (const Json::exception& e) {
     fmt::print(stderr, "slipway: the mount's process is of another version: {}\n", e.what());
     return kExitFailure;

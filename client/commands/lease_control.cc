@@ -22,6 +22,7 @@ Json to_json(const LeaseEntry& entry) {
   return {{"group", entry.group},
           {"epoch", entry.epoch},
           {"mine", entry.mine},
+          {"ours", entry.ours},
           {"host", entry.host},
           {"user", entry.user},
           {"uid", entry.uid},

@@ -43,7 +43,7 @@ bool has_content(const std::string& directory) {
 Result<std::unique_ptr<BlockCache>> open_cache(const CacheOptions& options) {
   SLIPWAY_TRY_ASSIGN(const bool is_new, make_directories(options.directory));
   auto deadline = SteadyClock::instance().now() + kCacheCloseWait;
-  bool asked = false;
+  bool is_released = false;
   for (;;) {
     auto cache = BlockCache::open(options);
     if (cache)
@@ -56,12 +56,17 @@ Result<std::unique_ptr<BlockCache>> open_cache(const CacheOptions& options) {
                     "no space for the cache '{}': make room there, or name another place with "
                     "-o cache=DIR",
                     options.directory);
+      if (cache.error().code == ErrorCode::kBusy)
+        return fail(ErrorCode::kBusy,
+                    "{}: unmount what that has mounted (slipway status), or give this mount a "
+                    "cache of its own with -o cache=DIR",
+                    cache.error().message);
       return cache;
     }
-    if (!asked) {
-      asked = true;
-      if (release_draining(options.directory))
-        deadline = SteadyClock::instance().now() + kDrainEndWait;
+    // Asked again: a process whose mountpoint has just gone may not know it yet.
+    if (!is_released && release_draining(options.directory)) {
+      is_released = true;
+      deadline = SteadyClock::instance().now() + kDrainEndWait;
     }
     std::this_thread::sleep_for(kCacheCloseRetry);
   }

@@ -16,8 +16,10 @@
 #include "commands/default_cache.h"
 #include "commands/end_signals.h"
 #include "commands/exit_codes.h"
+#include "commands/mount_note.h"
 #include "commands/mount_table.h"
 #include "commands/mounted.h"
+#include "commands/unsent_writes.h"
 #include "control/control_client.h"
 #include "control/runtime_directory.h"
 
@@ -54,6 +56,18 @@ bool is_served(const std::string& mountpoint) {
   return true;
 }
 
+/// What a dead mount left in this cache goes to the server now; what lies in another one does not.
+void warn_of_other_caches(const std::string& mountpoint, const std::string& cache) {
+  for (const MountNote& note : mount_notes()) {
+    if (note.mountpoint != mountpoint || note.cache == cache)
+      continue;
+    if (const auto unsent = find_unsent_writes_of_dead(note.cache); unsent && *unsent) {
+      warn_of_unsent(**unsent);
+      forget_mountpoint(note);
+    }
+  }
+}
+
 /// What can be known about the mountpoint before the network is asked. A mount whose process died
 /// is cleared away.
 Status prepare_mountpoint(const std::string& mountpoint, const MountOptions& options) {
@@ -64,6 +78,7 @@ Status prepare_mountpoint(const std::string& mountpoint, const MountOptions& opt
                   mountpoint, entry->source);
     log_warning("'{}' was left behind by a process that died: clearing it away", mountpoint);
     SLIPWAY_TRY(unmount_path(mountpoint, /*lazy=*/true));
+    warn_of_other_caches(mountpoint, options.cache.directory);
   }
   struct stat st {};
   if (::stat(mountpoint.c_str(), &st) != 0)
@@ -234,7 +249,11 @@ int mount_command(MountOptions options, const Mounter& mounter) {
   // The daemon changes to "/": a relative path means here. Links and dots would hide a mountpoint
   // inside the cache.
   std::error_code error;
-  const auto real = std::filesystem::weakly_canonical(options.cache.directory, error);
+  if (!options.connect.ssh_config.empty())
+    options.connect.ssh_config = std::filesystem::absolute(options.connect.ssh_config, error);
+  // Made absolute by itself: what does not exist yet stays relative otherwise.
+  const auto real = std::filesystem::weakly_canonical(
+      std::filesystem::absolute(options.cache.directory, error), error);
   if (error)
     return report(system_error(error.value(),
                                fmt::format("cache directory '{}'", options.cache.directory)));

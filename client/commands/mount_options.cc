@@ -58,6 +58,21 @@ Status check_contradictions(const MountOptions& m, const std::set<std::string>& 
     return fail(ErrorCode::kInvalid,
                 "options 'ssh_command=' and 'ssh_config=' contradict each other: give the file to "
                 "the command (ssh_command=ssh -F FILE)");
+  for (const char* of_writing :
+       {"write", "durability", "lease", "lease_wait", "log_size", "log_wait",
+        "write_published"}) {
+    if (m.read_only && given.contains(of_writing))
+      return fail(ErrorCode::kInvalid,
+                  "options 'ro' and '{}' contradict each other: a read-only mount writes nothing",
+                  of_writing);
+  }
+  if (!m.leases && given.contains("lease_wait"))
+    return fail(ErrorCode::kInvalid,
+                "options 'lease=no' and 'lease_wait=' contradict each other: there is no lease");
+  if (m.names_believed && given.contains("attr_timeout"))
+    return fail(ErrorCode::kInvalid,
+                "options 'consistency=' and 'attr_timeout=' contradict each other: session and "
+                "poll= say themselves how long names and attributes are believed");
   for (const char* of_tcp : {"data_address", "connections", "cipher"}) {
     if (m.transport == RemoteOptions::Transport::kSshOnly && given.contains(of_tcp))
       return fail(ErrorCode::kInvalid,
@@ -103,6 +118,7 @@ Result<MountOptions> parse_mount_options(const std::string& source, const std::s
     }
   }
   SLIPWAY_TRY(check_contradictions(m, given));
+  m.attr_timeout = m.names_believed.value_or(m.attr_timeout);
   if (mounter.uid == 0 && !given.contains("allow_other"))
     m.allow_other = true;
   if (m.allow_other && !given.contains("default_permissions"))

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,7 @@ struct MountOptions {
   Duration io_timeout = std::chrono::seconds(30);
   bool soft = false;
   Duration attr_timeout = std::chrono::seconds(1);
+  std::optional<Duration> names_believed;  ///< by consistency=session or poll=; is in attr_timeout
   IdMap idmap = IdMap::kUser;
   std::uint32_t uid = 0;  ///< shown as the owner with idmap=user
   std::uint32_t gid = 0;
@@ -58,6 +60,7 @@ struct MountOptions {
   bool leases = true;           ///< lease=yes
   Duration lease_wait = std::chrono::seconds(5);  ///< for a lease that another mount holds
   std::uint64_t log_size = std::uint64_t{4} << 30;  ///< bytes of unsent writes
+  Duration log_wait = std::chrono::seconds(60);  ///< of a write for room in the log
   bool foreground = false;
   bool verbose = false;
 };

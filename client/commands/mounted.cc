@@ -2,11 +2,10 @@
 
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
-
 #include "base/log.h"
 #include "commands/cache_source.h"
 #include "commands/mount_cache.h"
+#include "commands/mount_note.h"
 #include "control/control_client.h"
 #include "control/runtime_directory.h"
 #include "secure/secret.h"
@@ -19,13 +18,10 @@ namespace slipway {
 
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr std::chrono::seconds kSetupDeadline{120};  ///< a person may be typing a passphrase
 constexpr std::chrono::seconds kProfileWait{3};  ///< for what was learned to reach the server
-constexpr int kStatusSchema = 1;
-constexpr std::chrono::seconds kLeaseWait{3};    ///< for leases to be given back
-constexpr std::size_t kFlushesKept = 256;  ///< results that nobody may have asked for yet
+constexpr std::chrono::seconds kLeaseWait{10};   ///< for leases to be given back
+constexpr std::chrono::seconds kLeaseWaitAway{3};  ///< the same, of a server that does not answer
 
 std::string host_name() {
   char name[256] = {};
@@ -50,26 +46,13 @@ RemoteOptions remote_options(const MountOptions& options,
   out.soft = options.soft;
   out.transport = options.transport;
   out.accept_zstd = options.compress;
+  out.write_published = options.write_published;
   return out;
 }
 
-Json to_json(const PrefetchStats& p, const ImageGuide::Stats& g, std::uint64_t copied) {
-  const TouchStats& t = p.touches;
-  return {{"images", p.images},
-          {"bytes_done", p.bytes_done},
-          {"bytes_total", p.bytes_total},
-          {"bytes_in_flight", p.bytes_in_flight},
-          {"manifests", g.manifests},
-          {"copied_bytes", copied},
-          {"profiles_received", g.profiles_received},
-          {"profiles_sent", g.profiles_sent},
-          {"predicted_units", t.predicted_units},
-          {"touched_units", t.touched_units},
-          {"predicted_touched_units", t.predicted_touched},
-          {"precision", t.precision()},
-          {"recall", t.recall()},
-          {"fetched_bytes", t.fetched_bytes},
-          {"wasted_bytes", t.wasted_bytes}};
+bool is_online(const RemoteSession& remote) {
+  const LinkState state = remote.status().state;
+  return state == LinkState::kOnline || state == LinkState::kSlow;
 }
 
 /// What cached files belong to: who the server is, which export, as which remote user.
@@ -87,79 +70,10 @@ FileSystemOptions file_system_options(const MountOptions& options, const RemoteS
   out.umask = options.umask;
   out.attr_timeout = options.attr_timeout;
   out.writable_opens = options.writable_opens;
-  out.write_published = options.write_published;
   out.write_through = options.write_through;
   out.durable_remote = options.durable_remote;
   out.export_key = export_key(remote);
   return out;
-}
-
-Json to_json(const RemoteStatus& s) {
-  Json connections = Json::array();
-  for (const RemoteStatus::Connection& c : s.connections)
-    connections.push_back({{"number", c.number},
-                           {"peer", c.peer},
-                           {"cipher", c.cipher},
-                           {"bytes_sent", c.bytes_sent},
-                           {"bytes_received", c.bytes_received}});
-  return {{"state", name_of(s.state)},
-          {"why", s.why},
-          {"transport", s.transport},
-          {"session_transport", s.session_transport},
-          {"survives_ssh", s.survives_ssh},
-          {"rtt_ms", s.rtt_ms},
-          {"goodput_bytes_per_s", s.goodput},
-          {"bytes_sent", s.bytes_sent},
-          {"bytes_received", s.bytes_received},
-          {"requests", s.requests},
-          {"requests_in_flight", s.requests_in_flight},
-          {"sessions", s.sessions},
-          {"redials", s.redials},
-          {"connections", std::move(connections)}};
-}
-
-Json to_json(const WriteBackStats& s) {
-  return {{"unsent_bytes", s.unsent_bytes},
-          {"unsent_files", s.unsent_files},
-          {"written_bytes", s.written_bytes},
-          {"sent_bytes", s.sent_bytes},
-          {"wire_bytes", s.wire_bytes},
-          {"checkpoints", s.checkpoints},
-          {"waiting_writes", s.waiting_writes},
-          {"log_bytes", s.log_bytes},
-          {"log_limit", s.log_limit},
-          {"recovered_bytes", s.recovered_bytes},
-          {"sync_failed", s.sync_failed},
-          {"log_damaged", s.damaged},
-          {"unsynced_lost", s.unsynced_lost},
-          {"waiting_for", s.waiting_for},
-          {"conflicts", s.conflicts}};
-}
-
-Json to_json(const CacheStats& s, const std::string& directory) {
-  return {{"directory", directory},
-          {"used", s.used},
-          {"limit", s.limit},
-          {"files", s.files},
-          {"hit_bytes", s.hit_bytes},
-          {"stored_bytes", s.stored_bytes},
-          {"not_stored_bytes", s.not_stored_bytes},
-          {"evicted_bytes", s.evicted_bytes},
-          {"corrupt_units", s.corrupt_units},
-          {"index_rebuilt", s.index_rebuilt}};
-}
-
-Json to_json(const FileSystemStats& fs, const CachedSourceStats& source) {
-  return {{"reads", fs.reads},
-          {"read_bytes", fs.read_bytes},
-          {"hits", source.hit_reads},
-          {"misses", source.miss_reads},
-          {"joined", source.joined_reads},
-          {"waiting", fs.waiting_reads},
-          {"demand_bytes", source.demand_bytes},
-          {"prefetch_bytes", source.prefetch_bytes},
-          {"duplicate_bytes", source.duplicate_bytes},
-          {"open_files", fs.open_files}};
 }
 
 }  // namespace
@@ -222,7 +136,7 @@ Result<std::unique_ptr<Mounted>> Mounted::start(const MountOptions& options,
   FileSystemOptions file_system = file_system_options(options, *m->remote_);
   file_system.guide = m->guide_.get();
   file_system.writeback = m->writeback_.get();
-  file_system.leases = m->leases_.get();
+  file_system.leases = options.leases ? m->leases_.get() : nullptr;
   auto fs = MountedFileSystem::create(file_system, *m->remote_, *m->cache_, *m->cached_source_,
                                       *m->recording_, std::move(fuse));
   if (fs)
@@ -245,9 +159,11 @@ Mounted::~Mounted() {
   if (guide_)
     guide_->flush(SteadyClock::instance().now() + kProfileWait);
   if (leases_)
-    leases_->end(SteadyClock::instance().now() + kLeaseWait);
+    leases_->end(SteadyClock::instance().now() +
+                 (is_online(*remote_) ? kLeaseWait : kLeaseWaitAway));
   if (writeback_)
     writeback_->stop();
+  settle_note();
   if (remote_)
     remote_->stop();  // completes every read that still waits
   fs_.reset();
@@ -312,15 +228,19 @@ Status Mounted::open_write_back() {
   options.cache_directory = options_.cache.directory;
   options.export_key = export_key(*remote_);
   options.log_size = options_.log_size;
+  options.full_wait = options_.log_wait;
   options.compress = options_.compress;
   const bool has_log = WriteBack::has_log(options.cache_directory);
   if (remote_->can_write() ? options_.read_only && !has_log : !has_log) {
     if (!options_.read_only)
-      log_info("the server lets this mount change nothing: it is read-only");
+      log_warning(
+          "the server lets this mount change nothing: it is read-only (-o ro asks for that)");
     return {};
   }
   SLIPWAY_TRY_ASSIGN(writeback_, WriteBack::open(options, *remote_, *cache_, *cached_source_));
   if (remote_->can_write()) {
+    write_mount_note({options.cache_directory, mountpoint_, options_.source});
+    warn_of_little_room();
     keep_leases();
     return {};
   }
@@ -335,10 +255,14 @@ Status Mounted::open_write_back() {
 
 void Mounted::keep_leases() {
   lease_control_ = std::make_unique<LeaseControl>(*remote_);
-  if (!options_.leases || !remote_->has_leases())
+  if (!remote_->has_leases())
     return;
   LeaseOptions options;
   options.wait = options_.lease_wait;
+  if (!options_.leases) {  // an earlier mount may have left some
+    options.only_adopted = true;
+    options.idle = Duration::zero();
+  }
   LeasedWrites writes;
   writes.uses = [this] { return writeback_->uses(); };
   writes.refuse = [this](const auto& which, const Error& why) { writeback_->refuse(which, why); };
@@ -348,107 +272,6 @@ void Mounted::keep_leases() {
 
 int Mounted::serve() { return fs_->run(); }
 
-bool Mounted::drain(const std::function<bool()>& give_up) {
-  if (writeback_ == nullptr || writeback_->is_clean())
-    return true;
-  draining_ = true;
-  log_info("unmounted; {} of unsent writes go on to the server",
-           format_size(writeback_->stats().unsent_bytes));
-  if (writeback_->drain([&] { return released_.load() || give_up(); }))
-    return true;
-  log_warning("{} of writes are NOT on the server: they stay in '{}', and go there at its next "
-              "mount or by `slipway recover`",
-              format_size(writeback_->stats().unsent_bytes), options_.cache.directory);
-  return false;
-}
-
-void Mounted::flush(const std::string& path, bool invalidate, std::function<void(Status)> done) {
-  const auto finish = [this, path, invalidate, done = std::move(done)](Status flushed) {
-    if (flushed && invalidate && fs_ != nullptr)
-      fs_->invalidate(path);
-    done(std::move(flushed));
-  };
-  if (writeback_ == nullptr)
-    finish({});
-  else
-    writeback_->flush(finish);
-}
-
-std::string Mounted::begin_flush(const std::string& path, bool invalidate) {
-  std::uint64_t id = 0;
-  {
-    auto flushes = flushes_->lock();
-    id = ++flushes->last;
-    while (flushes->over.size() > kFlushesKept)
-      flushes->over.erase(flushes->over.begin());
-  }
-  flush(path, invalidate, [id, shared = flushes_](const Status& flushed) {
-    shared->lock()->over[id] = flushed ? "" : flushed.error().message;
-  });
-  return Json{{"flush", id}}.dump();
-}
-
-std::string Mounted::tell_flush(std::uint64_t id) {
-  Json answer = {{"done", false}, {"unsent_bytes", 0}, {"waiting_for", ""}, {"error", ""}};
-  if (writeback_) {
-    const WriteBackStats stats = writeback_->stats();
-    answer["unsent_bytes"] = stats.unsent_bytes;
-    answer["waiting_for"] = stats.waiting_for;
-  }
-  auto flushes = flushes_->lock();
-  const auto over = flushes->over.find(id);
-  if (over != flushes->over.end()) {
-    answer["done"] = true;
-    answer["failed"] = over->second;
-  }
-  return answer.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 void Mounted::exit() { fs_->exit(); }
-
-std::string Mounted::status_json() const {
-  Json status = {{"schema", kStatusSchema},
-                       {"version", SLIPWAY_VERSION},
-                       {"source", options_.source},
-                       {"mountpoint", mountpoint_},
-                       {"pid", ::getpid()},
-                       {"link", to_json(remote_->status())},
-                       {"cache", to_json(cache_->stats(), options_.cache.directory)},
-                       {"reads", to_json(fs_->stats(), cached_source_->stats())},
-                       {"prefetch", to_json(prefetcher_->stats(), guide_->stats(),
-                                            have_source_ ? have_source_->copied_bytes() : 0)}};
-  status["writable"] = writeback_ != nullptr && !options_.read_only;
-  status["draining"] = draining_.load();
-  if (writeback_)
-    status["writes"] = to_json(writeback_->stats());
-  status["leases"] = leases_ ? Json::parse(lease_status_json(*leases_)) : Json::array();
-  return status.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-std::string Mounted::handle_control(const std::string& line) {
-  const Json request = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!request.is_object() || !request.contains("version") ||
-      request["version"] != kControlVersion)
-    return Json{{"error", "this mount speaks version 1 of the control protocol"}}.dump();
-  const std::string command = request.value("command", "");
-  if (command == "status")
-    return status_json();
-  if (command == "release") {
-    release();
-    return Json{{"draining", draining_.load()}}.dump();
-  }
-  if (command == "flush" || command == "invalidate")
-    return begin_flush(request.value("path", ""), command == "invalidate");
-  if (command == "flush-state")
-    return tell_flush(request.value("flush", std::uint64_t{0}));
-  if (lease_control_ && command == "lease-ls")
-    return lease_control_->begin_list();
-  if (lease_control_ && command == "lease-break")
-    return lease_control_->begin_break(request.value("group", ""),
-                                       request.value("epoch", std::uint64_t{0}));
-  if (lease_control_ && command == "lease-state")
-    return lease_control_->tell(request.value("question", std::uint64_t{0}));
-  return Json{{"error", "unknown command"}}.dump();
-}
 
 }  // namespace slipway

@@ -31,7 +31,8 @@ namespace slipway {
 class Mounted {
  public:
   /// Opens the cache, sets the session up (asking on the terminal if `interactive`), and mounts.
-  /// Nothing is left mounted on failure, and no new cache where the server did not answer. `about_to_mount` is called before the kernel is asked.
+  /// Nothing is left mounted on failure, and no new cache where the server did not answer.
+  /// `about_to_mount` is called before the kernel is asked.
   static Result<std::unique_ptr<Mounted>> start(const MountOptions& options,
                                                 const std::string& mountpoint,
                                                 MountLauncher& launcher, bool interactive,
@@ -49,7 +50,8 @@ class Mounted {
   void exit();
 
   /// After serve(): sends what is unsent, until all is, release() is called, or `give_up` says so.
-  /// False, and loudly, when something stays in the log.
+  /// False, and loudly, when something stays in the log. Conflicts that came late are told to who
+  /// waits for the end of this process.
   bool drain(const std::function<bool()>& give_up);
   bool is_clean() const { return writeback_ == nullptr || writeback_->is_clean(); }
 
@@ -70,7 +72,12 @@ class Mounted {
  private:
   Mounted(const MountOptions& options, std::string mountpoint);
   std::string handle_control(const std::string& line);
+  std::string tell_status(bool to_who_waits);
+  bool drain_log(const std::function<bool()>& give_up);
+  void wait_until_conflicts_are_told();
   Status open_write_back();
+  void warn_of_little_room() const;
+  void settle_note();
   void keep_leases();
   std::string begin_flush(const std::string& path, bool invalidate);
   std::string tell_flush(std::uint64_t id);
@@ -90,11 +97,13 @@ class Mounted {
   std::unique_ptr<Prefetcher> prefetcher_;
   std::unique_ptr<ImageGuide> guide_;
   std::unique_ptr<WriteBack> writeback_;  ///< null: nothing can be changed
-  std::unique_ptr<LeaseKeeper> leases_;   ///< null: changes need none
+  std::unique_ptr<LeaseKeeper> leases_;   ///< null: the server has none
   std::unique_ptr<LeaseControl> lease_control_;
   std::unique_ptr<MountedFileSystem> fs_;
   std::atomic<bool> released_{false};
   std::atomic<bool> draining_{false};
+  std::atomic<std::size_t> conflicts_told_{0};  ///< to who waits for the end of this process
+  std::size_t conflicts_flushed_ = 0;  ///< that a flush has told of; the control thread's
 
   struct Flushes {
     std::uint64_t last = 0;

@@ -10,6 +10,8 @@ namespace slipway {
 
 namespace {
 
+constexpr double kSecondsMax = 1e6;
+
 Status need_value(const Option& option) {
   if (!option.value || option.value->empty())
     return fail(ErrorCode::kInvalid, "option '{}' needs a value: -o {}=...", option.key,
@@ -79,8 +81,8 @@ Result<Duration> seconds(const Option& option) {
   SLIPWAY_TRY(need_value(option));
   char* end = nullptr;
   const double value = std::strtod(option.value->c_str(), &end);
-  if (*end != '\0' || !(value >= 0) || value > 1e6)
-    return bad_value(option, "a number of seconds");
+  if (*end != '\0' || !(value >= 0) || value > kSecondsMax)
+    return bad_value(option, "a number of seconds from 0 to 1000000");
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
 }
 

@@ -47,14 +47,16 @@ Status set_cache_size(const Option& option, MountOptions& m) {
 Status set_consistency(const Option& option, MountOptions& m) {
   static constexpr std::string_view kPoll = "poll=";
   const std::string value = option.value.value_or("");
+  m.names_believed.reset();
   if (value == "close-to-open")
     return {};
   if (value == "session") {
-    m.attr_timeout = std::chrono::hours(24 * 365);
+    m.names_believed = std::chrono::hours(24 * 365);
     return {};
   }
   if (value.starts_with(kPoll))
-    return assign(seconds({"consistency=poll", value.substr(kPoll.size())}), m.attr_timeout);
+    return assign(seconds({"consistency=poll", value.substr(kPoll.size())}),
+                  m.names_believed.emplace());
   return bad_value(option, "close-to-open, session or poll=SECONDS");
 }
 
@@ -186,6 +188,7 @@ const std::map<std::string, OptionSetter, std::less<>>& own_options() {
       {"lease", [](auto& o, auto& m) { return yes_or_no(o, m.leases); }},
       {"lease_wait", [](auto& o, auto& m) { return assign(seconds(o), m.lease_wait); }},
       {"log_size", set_log_size},
+      {"log_wait", [](auto& o, auto& m) { return assign(seconds(o), m.log_wait); }},
       {"consistency", set_consistency},
       {"write_published", [](auto& o, auto& m) { return flag(o, m.write_published); }},
       {"writable_opens", [](auto& o, auto& m) { return flag(o, m.writable_opens); }},

@@ -1,18 +1,21 @@
-#include <chrono>
-#include <cstdio>
-#include <filesystem>
-#include <vector>
-
-#include <nlohmann/json.hpp>
-
 #include "base/log.h"
 #include "base/units.h"
 #include "commands/cache_source.h"
 #include "commands/commands.h"
 #include "commands/default_cache.h"
 #include "commands/exit_codes.h"
+#include "commands/mount_note.h"
 #include "commands/mounted.h"
-#include "writeback/log_replay.h"
+#include "commands/unsent_writes.h"
+#include "commands/wording.h"
+
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <set>
+#include <vector>
 
 namespace slipway {
 
@@ -25,72 +28,84 @@ int report(const Error& error) {
   return kExitFailure;
 }
 
-struct Left {
-  std::string directory;
-  std::string source;
-  std::uint64_t bytes = 0;
-  std::size_t files = 0;
-};
+Json to_json(const UnsentWrites& unsent) {
+  return {{"cache", unsent.cache},
+          {"source", unsent.source},
+          {"unsent_bytes", unsent.bytes},
+          {"unsent_files", unsent.files}};
+}
 
-/// What is unsent in a cache that no process has; nothing: none, or it is in use.
-std::optional<Left> look_into(const std::string& directory) {
-  if (!WriteBack::has_log(directory))
-    return std::nullopt;
-  LogReplay replay;
-  LogOptions options;
-  options.directory = directory + "/log";
-  const auto log = WriteLog::open(options, replay);
-  if (!log) {
-    if (log.error().code != ErrorCode::kBusy)
-      fmt::print(stderr, "slipway: '{}': {}\n", directory, log.error().message);
-    return std::nullopt;
-  }
-  const LogReplay::Found found = replay.take({});
-  Left left;
-  left.directory = directory;
-  left.files = found.files.size();
-  for (const auto& file : found.files)
-    left.bytes += file->unsent_bytes();
-  if (left.files == 0)
-    return std::nullopt;
-  if (const auto source = read_source(directory))
-    left.source = source->source;
-  return left;
+void print_json(const Json& json) {
+  fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
+/// Those in the usual place, and those elsewhere that a mount has left a note of.
+std::set<std::string> known_caches(const std::string& base) {
+  std::set<std::string> all;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(base, error))
+    all.insert(entry.path().string());
+  for (const MountNote& note : mount_notes())
+    all.insert(note.cache);
+  return all;
 }
 
 int list_caches(bool json, const Mounter& mounter) {
   const auto base = cache_base_directory(mounter);
   if (!base)
     return report(base.error());
-  std::vector<Left> all;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(*base, error)) {
-    if (auto left = look_into(entry.path().string()))
-      all.push_back(std::move(*left));
+  std::vector<UnsentWrites> all;
+  for (const std::string& cache : known_caches(*base)) {
+    auto unsent = find_unsent_writes(cache);
+    if (unsent && *unsent)
+      all.push_back(std::move(**unsent));
+    else if (!unsent && unsent.error().code != ErrorCode::kBusy)  // kBusy: it is mounted
+      fmt::print(stderr, "slipway: '{}': {}\n", escape(cache), unsent.error().message);
   }
   if (json) {
     Json list = Json::array();
-    for (const Left& left : all)
-      list.push_back({{"cache", left.directory},
-                      {"source", left.source},
-                      {"unsent_bytes", left.bytes},
-                      {"unsent_files", left.files}});
-    fmt::print("{}\n", list.dump(2, ' ', false, Json::error_handler_t::replace));
+    for (const UnsentWrites& unsent : all)
+      list.push_back(to_json(unsent));
+    print_json(list);
   } else {
-    for (const Left& left : all)
-      fmt::print("{}\n  {} of writes to {} files of {} are not on the server\n", left.directory,
-                 format_size(left.bytes), left.files,
-                 left.source.empty() ? "an unknown source" : left.source);
+    for (const UnsentWrites& unsent : all)
+      fmt::print("{}\n  {} of writes to {} of {} are not on the server\n", escape(unsent.cache),
+                 format_size(unsent.bytes), counted(unsent.files, "file"),
+                 unsent.source.empty() ? "an unknown source" : escape(unsent.source));
     if (all.empty())
-      fmt::print("no unsent writes are left in caches below {}\n", *base);
+      fmt::print("no unsent writes are left in caches without a mount\n");
   }
   return all.empty() ? kExitOk : kExitUnsent;
 }
 
-int send(const std::string& typed, const Mounter& mounter) {
+int tell(const UnsentWrites& before, const WriteBackStats& stats, bool json) {
+  const std::uint64_t sent = before.bytes - std::min(before.bytes, stats.unsent_bytes);
+  UnsentWrites left = before;
+  left.bytes = stats.unsent_bytes;
+  left.files = stats.unsent_files;
+  if (json) {
+    Json document = to_json(left);
+    document["sent_bytes"] = sent;
+    document["conflicts"] = stats.conflicts;
+    print_json(document);
+  } else {
+    fmt::print("{} sent\n", format_size(sent));
+  }
+  if (!stats.conflicts.empty())
+    warn_of_conflicts(escape(left.cache), stats.conflicts, stats.conflicts.size());
+  if (left.files == 0)
+    return stats.conflicts.empty() ? kExitOk : kExitConflict;
+  fmt::print(stderr, "slipway: {} of writes to {} are still NOT on the server{}{}\n",
+             format_size(left.bytes), counted(left.files, "file"),
+             stats.waiting_for.empty() ? "" : ": ", stats.waiting_for);
+  return kExitUnsent;
+}
+
+int send(const std::string& typed, bool json, const Mounter& mounter) {
   std::error_code error;
   const std::string directory = std::filesystem::weakly_canonical(typed, error).string();
-  const auto source = read_source(directory);
+  const auto source =
+      error ? fail_errno(error.value(), "cache '{}'", escape(typed)) : read_source(directory);
   if (!source)
     return report(source.error());
   auto options = parse_mount_options(source->source, "/", source->option_strings, mounter);
@@ -98,24 +113,21 @@ int send(const std::string& typed, const Mounter& mounter) {
     return report(options.error());
   options->cache.directory = directory;
   options->read_only = false;
-  set_log_level(LogLevel::kWarning);
   auto connected = Mounted::connect(*options, "", /*interactive=*/true);
   if (!connected)
     return report(connected.error());
   Mounted& sender = **connected;
-  const std::uint64_t bytes = sender.write_stats().unsent_bytes;
+  const WriteBackStats before = sender.write_stats();
   sender.drain([] { return false; });
-  const WriteBackStats stats = sender.write_stats();
-  fmt::print("{} sent\n", format_size(bytes - std::min(bytes, stats.unsent_bytes)));
-  if (!sender.is_clean())
-    return kExitUnsent;
-  return stats.conflicts.empty() ? kExitOk : kExitConflict;
+  return tell({directory, source->source, before.unsent_bytes, before.unsent_files},
+              sender.write_stats(), json);
 }
 
 }  // namespace
 
 int recover_command(const std::string& cache, bool json, const Mounter& mounter) {
-  return cache.empty() ? list_caches(json, mounter) : send(cache, mounter);
+  set_log_level(LogLevel::kWarning);
+  return cache.empty() ? list_caches(json, mounter) : send(cache, json, mounter);
 }
 
 }  // namespace slipway

@@ -1,13 +1,14 @@
-#include <cstdio>
-
-#include <nlohmann/json.hpp>
-
 #include "base/units.h"
 #include "commands/commands.h"
 #include "commands/exit_codes.h"
 #include "commands/mount_table.h"
+#include "commands/wording.h"
 #include "control/control_client.h"
 #include "control/runtime_directory.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
 
 namespace slipway {
 
@@ -17,7 +18,9 @@ using Json = nlohmann::json;
 
 constexpr const char* kRequest = R"({"version": 1, "command": "status"})";
 
-std::string bytes(const Json& value) { return format_size(value.get<std::uint64_t>()); }
+std::string bytes(const Json& value) {
+  return format_size(value.get<std::uint64_t>());
+}
 
 /// What is unsent, why it is, and what was lost or kept aside.
 void print_writes(const Json& s) {
@@ -25,31 +28,45 @@ void print_writes(const Json& s) {
     return;
   const Json& writes = s.at("writes");
   const auto files = writes.at("unsent_files").get<std::uint64_t>();
-  const std::string why = writes.at("waiting_for").get<std::string>();
-  fmt::print("  writes     {} unsent in {} files, {} sent{}{}{}\n",
-             bytes(writes.at("unsent_bytes")), files, bytes(writes.at("sent_bytes")),
-             s.value("draining", false) ? "; unmounted, sending goes on" : "",
-             why.empty() ? "" : "; waiting: ", why);
+  fmt::print("  writes     {} unsent in {}, {} sent; log {} of {}{}\n",
+             bytes(writes.at("unsent_bytes")), counted(files, "file"),
+             bytes(writes.at("sent_bytes")), bytes(writes.at("log_bytes")),
+             bytes(writes.at("log_limit")),
+             s.value("draining", false) ? "; unmounted, sending goes on" : "");
+  if (const std::string why = writes.at("waiting_for").get<std::string>(); !why.empty())
+    fmt::print("  WAITING    what is unsent waits: {}\n", why);
+  if (const auto waiting = writes.at("waiting_writes").get<std::uint64_t>(); waiting != 0)
+    fmt::print("  WAITING    {} for room for what is unsent\n", counted(waiting, "write"));
   if (writes.at("sync_failed").get<bool>())
-    fmt::print("  ALARM      this host's disk failed to keep writes: fsync fails until a new mount\n");
+    fmt::print(
+        "  ALARM      this host's disk failed to keep writes: fsync fails until a new mount\n");
   if (writes.at("log_damaged").get<bool>())
-    fmt::print("  ALARM      the write log was damaged: see the log, and damaged-* in its directory\n");
+    fmt::print(
+        "  ALARM      the write log was damaged: see the log, and damaged-* in its directory\n");
   if (const auto lost = writes.at("unsynced_lost").get<std::uint64_t>(); lost != 0)
-    fmt::print("  note       {} writes that no fsync covered were lost before this mount (a power cut?)\n",
-               lost);
+    fmt::print(
+        "  note       lost before this mount, in a power cut perhaps: {} that no fsync covered\n",
+        counted(lost, "write"));
   for (const Json& conflict : writes.at("conflicts"))
     fmt::print("  CONFLICT   {}\n", conflict.get<std::string>());
+  if (const auto total = writes.at("conflicts_total").get<std::uint64_t>();
+      total > writes.at("conflicts").size())
+    fmt::print("  CONFLICT   and {} more: see the log\n", total - writes.at("conflicts").size());
 }
 
 void print_text(const Json& s) {
   const Json& link = s.at("link");
   const Json& cache = s.at("cache");
   const Json& reads = s.at("reads");
-  fmt::print("{} on {}\n", s.at("source").get<std::string>(), s.at("mountpoint").get<std::string>());
+  fmt::print("{} on {}\n", s.at("source").get<std::string>(),
+             s.at("mountpoint").get<std::string>());
   fmt::print("  state      {}{}\n", link.at("state").get<std::string>(),
              link.at("why").get<std::string>().empty()
                  ? ""
                  : " (" + link.at("why").get<std::string>() + ")");
+  fmt::print("  access     {}\n", s.at("writable").get<bool>()
+                                      ? "writable"
+                                      : "read-only (" + s.value("read_only_why", "") + ")");
   fmt::print("  transport  {}; set up over {}; {} the loss of SSH\n",
              link.at("transport").get<std::string>(),
              link.at("session_transport").get<std::string>(),
@@ -111,11 +128,12 @@ int status_command(const std::string& mountpoint, bool json) {
     if (answer) {
       list.push_back(std::move(*answer));
     } else if (!mountpoint.empty()) {
-      fmt::print(stderr, "slipway: '{}' is not a running slipway mount of yours{}\n", mountpoint,
-                 is_dead_mount(mountpoint)
-                     ? " (its process died: slipway umount it, then mount again)"
-                 : answer.error().code == ErrorCode::kNotFound ? ""
-                                                               : ": " + answer.error().message);
+      fmt::print(
+          stderr, "slipway: '{}' is not a running slipway mount of yours{}\n", mountpoint,
+          is_dead_mount(mountpoint)
+              ? " (its process died: slipway umount says what is unsent, the next mount sends it)"
+          : answer.error().code == ErrorCode::kNotFound ? ""
+                                                        : ": " + answer.error().message);
       return kExitFailure;
     }
   }

@@ -62,18 +62,22 @@ void Changes::after_flush(const Done<T>& done, const Slot& slot,
                           const std::vector<std::string>& paths,
                           std::function<void(const Done<T>&)> then) {
   const auto once = std::make_shared<Once>();
-  const auto held = [done, once, then = std::move(then)](Result<WriteBack::Hold> hold) {
+  // Taken out by who takes `once`: it owns the slot, which keeps the action below, and would live,
+  // with its leases, for ever.
+  const auto asker = std::make_shared<Done<T>>(done);
+  const auto held = [asker, once, then = std::move(then)](Result<WriteBack::Hold> hold) {
     if (!once->take())
       return;  // whoever waited was killed
+    const Done<T> reply = std::exchange(*asker, nullptr);
     if (!hold)
-      return done(fail(std::move(hold).error()));
+      return reply(fail(std::move(hold).error()));
     // The hold lasts until the change is done and known everywhere.
-    then([done, hold = std::move(*hold)](Result<T> result) { done(std::move(result)); });
+    then([reply, hold = std::move(*hold)](Result<T> result) { reply(std::move(result)); });
   };
   writeback_->flush_and_hold(paths, held);
-  slot->bind(2, [once, done] {
+  slot->bind(2, [once, asker] {
     if (once->take())
-      done(fail(ErrorCode::kCancelled, "interrupted"));
+      std::exchange(*asker, nullptr)(fail(ErrorCode::kCancelled, "interrupted"));
   });
 }
 
@@ -298,7 +302,7 @@ void Changes::send_setattr(const SetattrRequest& request, std::uint64_t nodeid,
           done(TimedAttributes{after->attributes, names_.attr_timeout()});
         });
       });
-  slot->bind(request.handle != 0 ? 2 : 3, [this, call] { remote_.cancel(call); });
+  slot->bind(request.handle != 0 ? 3 : 4, [this, call] { remote_.cancel(call); });
 }
 
 void Changes::sync(std::uint64_t nodeid, Done<Nothing> asker, const Slot& slot) {

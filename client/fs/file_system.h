@@ -28,7 +28,6 @@ struct FileSystemOptions {
   Duration attr_timeout = std::chrono::seconds(1);
   /// open(O_RDWR) of what may not be written to succeeds; every write is refused.
   bool writable_opens = false;
-  bool write_published = false;  ///< published images may be written to, and lose their manifests
   bool write_through = false;    ///< a write is answered when the server has it
   bool durable_remote = false;   ///< fsync is answered when it is on the server's disk
   WriteBack* writeback = nullptr;  ///< must outlive the file system; null: nothing is changed

@@ -20,6 +20,12 @@ LogChange change_of(LogKind kind, std::uint64_t offset, std::uint64_t length) {
   return change;
 }
 
+Result<Nothing> result_of(const Status& status) {
+  if (!status)
+    return fail(status.error());
+  return Nothing{};
+}
+
 tl::unexpected<Error> not_writable() {
   return fail(ErrorCode::kReadOnly, "the file is not open for writing");
 }
@@ -57,27 +63,26 @@ void Files::change(const std::shared_ptr<OpenFile>& file, const LogChange& chang
   const FileId id = file->image()->version.id;
   parts_.writeback->change(
       file->written(), change, data,
-      [this, id, sync, done = std::move(done)](const Result<WriteBack::Taken>& taken) {
+      [this, id, written = file->written(), sync,
+       done = std::move(done)](const Result<TakenChange>& taken) {
         if (!taken)
           return done(fail(taken.error()));
-        parts_.table.set_ours(id, {taken->size, taken->mtime, taken->unsent});
-        finish_change(sync, done);
+        parts_.table.set_ours(id, {taken->number, taken->size, taken->mtime, taken->unsent});
+        finish_change(written, sync, done);
       });
 }
 
 /// What `write=through`, O_SYNC and `durability=` ask for.
-void Files::finish_change(bool sync, Done<Nothing> done) {
+void Files::finish_change(const std::shared_ptr<WrittenFile>& file, bool sync,
+                          Done<Nothing> done) {
   if (parts_.write_through || (sync && parts_.durable_remote)) {
-    parts_.writeback->flush([done = std::move(done)](Status flushed) {
-      done(flushed ? Result<Nothing>(Nothing{}) : fail(std::move(flushed).error()));
+    // The flush ends, too, when the server has refused the file.
+    parts_.writeback->flush([file, done = std::move(done)](const Status& flushed) {
+      done(result_of(flushed ? file->state() : flushed));
     });
     return;
   }
-  if (sync) {
-    if (Status synced = parts_.writeback->sync(); !synced)
-      return done(fail(std::move(synced).error()));
-  }
-  done(Nothing{});
+  done(sync ? result_of(parts_.writeback->sync()) : Nothing{});
 }
 
 void Files::write(std::uint64_t id, std::uint64_t offset, ByteView data, bool sync,
@@ -160,11 +165,16 @@ void Files::sync(std::uint64_t id, Done<Nothing> done) {
     return done(fail(ErrorCode::kBadHandle, "the file is not open"));
   if (parts_.writeback == nullptr)
     return done(Nothing{});
-  if (parts_.durable_remote && file->written() != nullptr) {
+  const std::shared_ptr<WrittenFile> written = file->written();
+  if (written == nullptr)
+    return done(result_of(parts_.writeback->sync()));
+  if (parts_.durable_remote) {
     const auto node = parts_.table.find(file->nodeid());
-    return parts_.writeback->flush([this, node, done = std::move(done)](Status flushed) {
-      if (!flushed || !node)
-        return done(fail(!flushed ? flushed.error() : node.error()));
+    return parts_.writeback->flush([this, node, written,
+                                    done = std::move(done)](const Status& flushed) {
+      const Status state = flushed ? written->state() : flushed;
+      if (!state || !node)
+        return done(fail(!state ? state.error() : node.error()));
       // A commit is on the disk; a name that was made before it may not be.
       parts_.remote.sync({node->ref()}, [done](Result<Nothing> synced) {
         const bool nameless = !synced && (synced.error().code == ErrorCode::kStale ||
@@ -173,8 +183,8 @@ void Files::sync(std::uint64_t id, Done<Nothing> done) {
       });
     });
   }
-  Status synced = parts_.writeback->sync();
-  done(synced ? Result<Nothing>(Nothing{}) : fail(std::move(synced).error()));
+  const Status synced = parts_.writeback->sync();
+  done(result_of(synced ? written->state() : synced));
 }
 
 void Files::renew_images(const FileId& id, const VersionRecord& version) {
@@ -198,17 +208,10 @@ void Files::renew_images(const FileId& id, const VersionRecord& version) {
   }
 }
 
-void Files::on_applied(const FileId& id, const Attributes& after, bool clean) {
+void Files::on_applied(const FileId& id, const Attributes& after, std::uint64_t newest) {
   renew_images(id, after.version);
-  if (!clean)
-    return;
-  parts_.table.end_ours(id, after, SteadyClock::instance().now());
-  // A write that came meanwhile has said so before, or says so afterwards.
-  if (const auto file = parts_.writeback->find(id)) {
-    const auto own = file->unsent_state();
-    if (own.newer)
-      parts_.table.set_ours(id, {own.size, own.mtime, file->unsent_bytes()});
-  }
+  if (newest != 0)
+    parts_.table.end_ours(id, after, newest, SteadyClock::instance().now());
 }
 
 void Files::on_refused(const FileId& id, const Error& why) {

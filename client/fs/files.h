@@ -33,7 +33,6 @@ struct FilesParts {
   WriteBack* writeback = nullptr;  ///< null: nothing is written
   LeaseGate* leases = nullptr;     ///< null: writing needs no lease
   bool writable_opens = false;     ///< as FileSystemOptions, also the next ones
-  bool write_published = false;
   bool write_through = false;
   bool durable_remote = false;
 };
@@ -83,6 +82,7 @@ class Files : private WriteBackListener {
                      const Slot& slot);
   /// fallocate's `mode`.
   void allocate(std::uint64_t id, int mode, const ByteRange& range, Done<Nothing> done);
+  /// An error too when the server has refused, or will refuse, what was written to the file.
   void sync(std::uint64_t id, Done<Nothing> done);
 
   struct CopySpec {
@@ -123,12 +123,12 @@ class Files : private WriteBackListener {
   void renew_images(const FileId& id, const VersionRecord& version);
   void change(const std::shared_ptr<OpenFile>& file, const LogChange& change, ByteView data,
               bool sync, Done<Nothing> done);
-  void finish_change(bool sync, Done<Nothing> done);
+  void finish_change(const std::shared_ptr<WrittenFile>& file, bool sync, Done<Nothing> done);
   void take_own_change(std::uint64_t nodeid, const ChangeReply& change);
   void copied_into(std::uint64_t nodeid, const ByteRange& range, const ChangeReply& change);
 
   // WriteBackListener.
-  void on_applied(const FileId& id, const Attributes& after, bool clean) override;
+  void on_applied(const FileId& id, const Attributes& after, std::uint64_t newest) override;
   void on_refused(const FileId& id, const Error& why) override;
 
   const FilesParts parts_;

@@ -57,9 +57,12 @@ LocalContentOf local_content_of(const WriteBack* writeback) {
     if (writeback->is_clean())
       return std::nullopt;
     const auto file = writeback->find(id);
-    if (file == nullptr || file->is_clean())
+    if (file == nullptr)
       return std::nullopt;
-    return LocalContent{file->size(), file->mtime(), file->unsent_bytes()};
+    const WrittenFile::UnsentState state = file->unsent_state();
+    if (!state.any)
+      return std::nullopt;
+    return LocalContent{state.number, state.size, state.mtime, state.bytes};
   };
 }
 
@@ -88,7 +91,6 @@ FilesParts FuseSession::files_parts(RemoteSession& remote, BlockCache& cache,
   parts.writeback = options_.writeback;
   parts.leases = options_.leases;
   parts.writable_opens = options_.writable_opens;
-  parts.write_published = options_.write_published;
   parts.write_through = options_.write_through;
   parts.durable_remote = options_.durable_remote;
   return parts;

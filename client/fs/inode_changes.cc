@@ -37,8 +37,9 @@ InodeTable::Node* InodeTable::find_file(const FileId& id) {
 void InodeTable::set_ours(const FileId& id, const LocalContent& content) {
   const std::lock_guard lock(mutex_);
   Node* const node = find_file(id);
-  if (node == nullptr)
+  if (node == nullptr || content.number <= node->own_number)
     return;
+  node->own_number = content.number;
   if (!node->ours)
     node->allocated_there = node->attributes.allocated;
   node->ours = true;
@@ -48,14 +49,25 @@ void InodeTable::set_ours(const FileId& id, const LocalContent& content) {
       std::min(content.size, node->allocated_there + content.unsent), kAllocationSize);
 }
 
-void InodeTable::end_ours(const FileId& id, const Attributes& applied, TimePoint now) {
+void InodeTable::end_ours(const FileId& id, const Attributes& applied, std::uint64_t number,
+                          TimePoint now) {
   const std::lock_guard lock(mutex_);
   Node* const node = find_file(id);
-  if (node == nullptr)
+  if (node == nullptr || node->own_number > number)
     return;
+  node->own_number = number;
   node->ours = false;
   node->attributes = applied;
   node->fetched = now;
+}
+
+void InodeTable::drop_ours(const FileId& id, std::uint64_t number) {
+  const std::lock_guard lock(mutex_);
+  Node* const node = find_file(id);
+  if (node == nullptr || !node->ours || node->own_number > number)
+    return;
+  node->ours = false;
+  node->fetched = kLongAgo;
 }
 
 void InodeTable::own_change(std::uint64_t nodeid, const Attributes& after, TimePoint now) {

@@ -32,6 +32,7 @@ Change classify(const Attributes& known, const Attributes& fresh) noexcept;
 
 /// What of a file this mount says while it has unsent writes to it.
 struct LocalContent {
+  std::uint64_t number = 0;  ///< of the change that left it so; later ones have higher numbers
   std::uint64_t size = 0;
   Timestamp mtime;
   std::uint64_t unsent = 0;  ///< bytes of data
@@ -88,10 +89,14 @@ class InodeTable {
   // Our own changes. While writes to a file are unsent, its size and modification time are ours:
   // what the server says of them means nothing, and is no foreign change.
 
+  // Who tells of changes and of commits may be overtaken by others; numbers tell what is newer.
+
   /// A file was written to or cut.
   void set_ours(const FileId& id, const LocalContent& content);
-  /// The file is what the server has again: `applied` is its state after our last write.
-  void end_ours(const FileId& id, const Attributes& applied, TimePoint now);
+  /// The file is what the server has again: `applied` is its state after our change `number`.
+  void end_ours(const FileId& id, const Attributes& applied, std::uint64_t number, TimePoint now);
+  /// It is, too, but what the server has is to be asked for.
+  void drop_ours(const FileId& id, std::uint64_t number);
   /// The server changed the node for us, so this is no foreign change.
   void own_change(std::uint64_t nodeid, const Attributes& after, TimePoint now);
   /// What was at or below `from` is at or below `to`; what was there has a name less.
@@ -142,6 +147,7 @@ class InodeTable {
     std::set<std::string> other_paths;  ///< of a file's other links, some of them
     bool superseded = false;
     bool ours = false;      ///< size, mtime and allocated are this mount's to say
+    std::uint64_t own_number = 0;  ///< of the newest change of ours that we were told of
     std::uint64_t allocated_there = 0;  ///< bytes; while it is ours
     bool replaced = false;  ///< its name or file id now finds another node, or none
     bool pages_doubtful = false;

@@ -83,6 +83,8 @@ Result<Entry> Names::remember_path(const std::string& path, const Attributes& at
   SLIPWAY_TRY_ASSIGN(auto node, table_.remember(path, shown, asked, now()));
   if (local) {
     table_.set_ours(attributes.version.id, *local);
+    if (!local_(attributes.version.id))  // a commit was faster, and may not have found the node
+      table_.drop_ours(attributes.version.id, local->number);
     SLIPWAY_TRY_ASSIGN(const NodeView ours, table_.find(node.nodeid));
     node.attributes = ours.attributes;
   }

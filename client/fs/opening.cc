@@ -23,10 +23,6 @@ Opening::Opening(Files& files, NodeView node, const OpenMode& mode, Done<Files::
       done_(std::move(done)),
       slot_(std::move(slot)) {}
 
-bool Opening::is_published() const {
-  return !found_.manifest.head.empty();
-}
-
 void Opening::start_with(OpenedHandle handle) {
   ++attempts_;
   asked_ = SteadyClock::instance().now();
@@ -35,37 +31,27 @@ void Opening::start_with(OpenedHandle handle) {
   files_.disk_.post([self = shared_from_this()] { self->take_handle(); });
 }
 
-void Opening::search_first() {
-  ImageGuide* const guide = files_.parts_.guide;
-  const auto search = guide->search(
-      node_.ref(), node_.attributes.version.size,
-      [self = shared_from_this()](ImageGuide::Found found) {
-        self->found_ = std::move(found);
-        const FilesParts& parts = self->files_.parts_;
-        if (self->is_published() && !parts.write_published) {
-          if (!parts.writable_opens)
-            return self->refuse({ErrorCode::kReadOnly, "a published image is not written to"});
-          self->mode_.write = false;
-        }
-        if (!self->is_published() || parts.write_published)
-          self->found_ = {};
-        self->ask_open();
-      });
-  slot_->bind(attempts_, [guide, search] { guide->cancel(*search); });
-}
-
-/// One answer is awaited: what is known of the image has come, or does not matter.
+/// For writing: what is known of the image does not matter, so one answer is awaited. Under the
+/// lease, but where a published image is opened for reading instead: that one needs no lease, and
+/// only the server's answer tells.
 void Opening::ask_open() {
-  if (mode_.write && files_.parts_.leases != nullptr && lease_ == nullptr && !node_.path.empty())
+  if (needs_lease() && !files_.parts_.writable_opens)
     return ask_lease();
+  const unsigned step = attempts_;
   RemoteSession& remote = files_.parts_.remote;
+  if (files_.parts_.writeback != nullptr)
+    revision_ = files_.parts_.writeback->revision();  // commits may have come while we waited
   awaited_ = 1;
   const auto opened = [self = shared_from_this()](Result<OpenedHandle> answer) mutable {
     self->opened(std::move(answer));
   };
-  const CallId call = mode_.write ? remote.open_for_writing(node_.ref(), opened)
-                                  : remote.open(node_.ref(), opened);
-  slot_->bind(attempts_, [&remote, call] { remote.cancel(call); });
+  const CallId call = remote.open_for_writing(node_.ref(), opened);
+  slot_->bind(step, [&remote, call] { remote.cancel(call); });
+}
+
+bool Opening::needs_lease() const {
+  return mode_.write && files_.parts_.leases != nullptr && lease_ == nullptr &&
+         !node_.path.empty();
 }
 
 /// A first write needs the lease, so that is there before the open is answered.
@@ -101,6 +87,14 @@ bool Opening::wait_for_own_commit(const VersionRecord& there) {
   else
     start();
   return true;
+}
+
+/// A commit of our own came after the answer.
+void Opening::start_over() {
+  files_.parts_.remote.close(handle_.handle);
+  if (waits_++ >= kWaitsMax)
+    return refuse({ErrorCode::kStale, "the file changes all the time"});
+  start();
 }
 
 /// Starts again after a wait, which can be given up.
@@ -155,8 +149,6 @@ void Opening::start() {
   RemoteSession& remote = files_.parts_.remote;
   ImageGuide* const guide = files_.parts_.guide;
   const NodeRef node = node_.ref();
-  if (mode_.write && guide != nullptr)
-    return search_first();
   if (mode_.write)
     return ask_open();
   awaited_ = guide == nullptr ? 1 : 2;
@@ -181,10 +173,22 @@ void Opening::start() {
 void Opening::opened(Result<OpenedHandle> answer) {
   if (!answer) {
     Error error = std::move(answer).error();
+    // A published image. Who only reads in the end need not know.
+    if (error.code == ErrorCode::kReadOnly && mode_.write && !mode_.truncate &&
+        files_.parts_.writable_opens) {
+      mode_.write = false;
+      lease_.reset();
+      return start();
+    }
     // The name is gone or means another file: the kernel is to look it up again.
     if (error.code == ErrorCode::kNotFound || error.code == ErrorCode::kNotDirectory)
       error.code = ErrorCode::kStale;
     return refuse(std::move(error));  // whatever else is found, nobody takes it
+  }
+  if (needs_lease()) {
+    files_.parts_.remote.close(answer->handle);  // it shows what was there before we had the lease
+    ++attempts_;
+    return ask_lease();
   }
   handle_ = *answer;
   arrive();
@@ -245,11 +249,14 @@ void Opening::take_handle() {
   has_writer_ = has_writer();
   std::shared_ptr<WrittenFile> written;
   if (parts.writeback != nullptr) {
-    image->revision = parts.writeback->revision();
-    if (mode_.write)
-      written = parts.writeback->declare(node_.path, image->version);
-    else if (parts.table.is_ours(node_.nodeid))
+    image->revision = revision_;
+    if (mode_.write) {
+      written = parts.writeback->declare(node_.path, image->version, revision_);
+      if (written == nullptr)
+        return start_over();
+    } else if (parts.table.is_ours(node_.nodeid)) {
       parts.remote.expect_changes(handle_.handle);
+    }
   }
   file_ = std::make_shared<OpenFile>(parts.remote, parts.table, node_.nodeid, image,
                                      std::move(written));

@@ -17,8 +17,9 @@ namespace slipway {
 ///        v
 ///   compare with the node -> open the cached file -> [confirm its units] -> done
 ///
-/// A small file that changed meanwhile starts again. For writing, what the server knows is asked for
-/// first: a published image is not to be opened so.
+/// A small file that changed meanwhile starts again. For writing, nothing is asked for but the
+/// handle: a published image the server does not open so, and then it is opened for reading where
+/// the mount has writable_opens.
 ///
 /// Keeps itself alive through its completions.
 class Opening : public std::enable_shared_from_this<Opening> {
@@ -32,12 +33,12 @@ class Opening : public std::enable_shared_from_this<Opening> {
   void start_with(OpenedHandle handle);
 
  private:
-  void search_first();
   void ask_open();
   void ask_lease();
-  bool is_published() const;
+  bool needs_lease() const;
   bool wait_for_own_commit(const VersionRecord& there);
   bool start_after_own_commit();
+  void start_over();
   void start_after(const std::function<void(std::function<void(Status)>)>& wait);
   bool has_writer() const;
   void opened(Result<OpenedHandle> answer);

@@ -151,7 +151,7 @@ CallId RemoteSessionImpl::open(const NodeRef& node, bool writable, Done<OpenedHa
   const std::uint64_t handle = engine_.new_handle();
   auto answer = std::make_unique<OpenAnswer>(handle, node, writable, std::move(done));
   OpenAnswer* open = answer.get();
-  return ask(MessageType::kOpen, OpenRequest{handle, node, writable ? kOpenWrite : 0}, {},
+  return ask(MessageType::kOpen, OpenRequest{handle, node, open_flags(writable, options_)}, {},
              std::move(answer), open);
 }
 

@@ -78,6 +78,7 @@ struct RemoteOptions {
   Duration io_timeout = std::chrono::seconds(30);
   bool soft = false;  ///< data calls are bounded by io_timeout too
   bool accept_zstd = true;  ///< sent in every ReadRequest (option compress=)
+  bool write_published = false;  ///< all changes are of published images too
   enum class Transport { kAuto, kSshOnly, kTcpOnly } transport = Transport::kAuto;
 };
 
@@ -156,6 +157,7 @@ class RemoteSession {
 
   virtual bool can_write() const { return false; }
 
+  /// kReadOnly for a published image, unless RemoteOptions::write_published.
   virtual CallId open_for_writing(const NodeRef&, Done<OpenedHandle> done) {
     return refuse_write(done);
   }

@@ -92,7 +92,8 @@ SessionKeeper::Reopened SessionKeeper::reopen(std::span<const HandleTable::Entry
     call->type = MessageType::kOpen;
     call->deadline = deadline;
     call->frame = make_request(MessageType::kOpen, call->cookie, Priority::kDemand,
-                               OpenRequest{entry.handle, entry.node, entry.writable ? kOpenWrite : 0});
+                               OpenRequest{entry.handle, entry.node,
+                                           open_flags(entry.writable, options_)});
     call->answer = std::make_unique<OpenAnswer>(
         entry.handle, entry.node, entry.writable, [shared, entry](Result<OpenedHandle> result) {
           const std::lock_guard lock(shared->mutex);

@@ -10,6 +10,13 @@
 
 namespace slipway {
 
+/// OpenRequest::flags.
+inline std::uint32_t open_flags(bool writable, const RemoteOptions& options) noexcept {
+  if (!writable)
+    return 0;
+  return kOpenWrite | (options.write_published ? kOpenPublished : 0);
+}
+
 /// The times and bounds by which a RemoteSession works. Production uses the defaults; tests make
 /// them short.
 struct RemoteTuning {

@@ -31,14 +31,36 @@ Result<ChangeReply> decode_changed(ByteView body) {
   return reply;
 }
 
-Result<CommitReply> decode_committed(ByteView body, std::size_t files) {
+/// What an answer must show of a file that was committed.
+struct CommittedFile {
+  VersionRecord base;
+  std::uint64_t size = 0;
+};
+
+std::vector<CommittedFile> expected_of(const CommitRequest& request) {
+  std::vector<CommittedFile> expected;
+  expected.reserve(request.files.size());
+  for (const CommitFile& file : request.files)
+    expected.push_back({file.base, file.size});
+  return expected;
+}
+
+// The file's records go over to these attributes, so they must be of this very file, as committed.
+// That holds for a checkpoint that was applied before too: it is answered as it was then.
+Result<CommitReply> decode_committed(ByteView body, const std::vector<CommittedFile>& expected) {
   SLIPWAY_TRY_ASSIGN(CommitReply reply, decode_commit_reply(body));
-  if (reply.files.size() != files)
-    return fail(ErrorCode::kProtocol, "a commit of {} files answers for {}", files,
+  if (reply.files.size() != expected.size())
+    return fail(ErrorCode::kProtocol, "a commit of {} files answers for {}", expected.size(),
                 reply.files.size());
-  for (const CommitResult& file : reply.files) {
-    if (file.status == 0)
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const CommitResult& file = reply.files[i];
+    if (file.status == 0) {
       SLIPWAY_TRY(check_attributes(file.attributes));
+      if (file.attributes.type != FileType::kRegular ||
+          !same_file(file.attributes.version, expected[i].base) ||
+          file.attributes.version.size != expected[i].size)
+        return fail(ErrorCode::kProtocol, "a commit answers with what its file can't be");
+    }
     if (!file.conflict_name.empty() && !is_valid_name(file.conflict_name))
       return fail(ErrorCode::kProtocol, "a commit answers with an impossible name");
   }
@@ -99,6 +121,7 @@ CallId RemoteSessionImpl::make_file(MakeRequest request, Done<OpenedHandle> done
     return refuse_write(done);
   request.operation = next_operation_++;
   request.kind = MakeKind::kFile;
+  request.even_published = options_.write_published;
   request.handle = engine_.new_handle();
   NodeRef made;
   made.path = request.directory.path.empty() ? request.name
@@ -149,6 +172,8 @@ CallId RemoteSessionImpl::setattr(SetattrRequest request, Done<ChangeReply> done
   if (!can_write())
     return refuse_write(done);
   request.operation = next_operation_++;
+  if (options_.write_published)
+    request.mask |= kSetPublished;
   std::vector<std::uint64_t> handles;
   if (request.handle != 0)
     handles.push_back(request.handle);
@@ -187,11 +212,13 @@ CallId RemoteSessionImpl::stage(const StageRequest& request, Done<Nothing> done)
   return id;
 }
 
-CallId RemoteSessionImpl::commit(const CommitRequest& request, Done<CommitReply> done) {
+CallId RemoteSessionImpl::commit(const CommitRequest& given, Done<CommitReply> done) {
   if (!can_write())
     return refuse_write(done);
-  const auto decode = [files = request.files.size()](ByteView body) {
-    return decode_committed(body, files);
+  CommitRequest request = given;
+  request.even_published = options_.write_published;
+  const auto decode = [expected = expected_of(request)](ByteView body) {
+    return decode_committed(body, expected);
   };
   return change(MessageType::kCommit, request, false, {},
                 answer_of<CommitReply>(decode, std::move(done)));

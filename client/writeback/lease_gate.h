@@ -14,7 +14,7 @@ class LeaseGate {
  public:
   virtual ~LeaseGate() = default;
 
-  /// While it lives the leases are not given back because somebody else wants them.
+  /// While it lives the leases are not given back, unless the mount ends.
   using Hold = std::shared_ptr<const void>;
 
   /// `done` comes, inside the call or on another thread, when this mount holds the leases on the

@@ -2,16 +2,19 @@
 
 #include "base/clock.h"
 #include "remote/remote_session.h"
+#include "writeback/lease_adoption.h"
 #include "writeback/lease_gate.h"
+#include "writeback/lease_group.h"
+#include "writeback/lease_questions.h"
 
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace slipway {
@@ -32,29 +35,12 @@ struct LeasedWrites {
   std::function<void()> kick;  ///< send what is unsent, now
 };
 
-struct LeaseOptions {
-  Duration wait = std::chrono::seconds(5);   ///< for a lease that another mount holds
-  Duration again = std::chrono::seconds(1);  ///< between two questions while we wait
-  Duration poll = std::chrono::seconds(2);   ///< between two renewals, which tell who waits
-  Duration idle = std::chrono::seconds(60);  ///< then a lease goes back although nobody wants it
-  std::size_t kept_max = 64;  ///< above it, idle ones go back after `poll`: each costs questions
-};
-
-enum class LeaseState { kWaiting, kHeld, kLost };
-
-struct LeaseStatus {
-  std::string group;
-  LeaseState state = LeaseState::kWaiting;
-  std::uint64_t epoch = 0;
-  double expires_in_s = 0;  ///< of one that is held; negative: others may take it by now
-  std::string holder;       ///< not ours: who has it, as far as we know
-};
-
 /// Takes, renews and gives back the leases of one mount. A lease is taken when something in its
 /// group is about to change, told of what is unsent, and given back when another mount wants it and
-/// nothing is unsent or open for writing, or at the end. One that somebody took away is lost: files
-/// of the group that are open take no more writes, and what is unsent goes to the server without
-/// it, into conflict copies.
+/// nothing is unsent or open for writing, or at the end. What an earlier mount of this client left
+/// (it was killed) is looked for at the start and adopted. A lease that somebody took away is lost:
+/// files of the group that are open take no more writes, and what is unsent goes to the server
+/// without it, where versions decide.
 ///
 /// Any thread. `remote` must outlive it, and complete every call before it is destroyed. Owns one
 /// thread. Its lock is not held around calls to anybody.
@@ -72,36 +58,6 @@ class LeaseKeeper final : public LeaseGate {
   void end(TimePoint deadline);
 
  private:
-  enum class Stage {
-    kWanted,     ///< to be asked for
-    kHeld,
-    kReleasing,  ///< given back: the answer is awaited
-    kLosing,     ///< the server is to know that we know
-    kLost,
-  };
-
-  struct Group {
-    Stage stage = Stage::kWanted;
-    bool calling = false;  ///< an answer is awaited
-    std::uint64_t epoch = 0;
-    unsigned holds = 0;
-    bool wanted = false;  ///< by another
-    bool told_unsent = false;  ///< the server knows that something is unsent
-    bool telling_unsent = false;
-    bool failing = false;  ///< the last call did not get through
-    TimePoint next{};     ///< call
-    TimePoint expires{};
-    TimePoint used{};     ///< last
-    std::string holder;   ///< another's name
-  };
-
-  struct Waiter {
-    std::uint64_t number = 0;
-    std::vector<std::string> groups;
-    Done<Hold> done;
-    TimePoint deadline = TimePoint::max();  ///< from the first time that another had it
-  };
-
   struct Answer {
     std::string group;
     LeaseAction action = LeaseAction::kAcquire;
@@ -118,34 +74,22 @@ class LeaseKeeper final : public LeaseGate {
     bool empty() const { return calls.empty() && over.empty() && lost.empty() && !kick; }
   };
 
-  struct Use {
-    std::uint64_t unsent = 0;
-    bool open = false;
-  };
-
-  using Uses = std::map<std::string, Use>;
+  using Uses = std::map<std::string, LeaseUse>;
 
   void run() noexcept;
   void perform(Work work);
+  void tell_lost(const std::string& name, const std::string& why);
   std::string group_of_locked(const std::string& path) const;
   Uses uses_by_group_locked(const std::vector<WrittenUse>& uses) const;
+  LeaseGroup& group_locked(const std::string& name);
+  LeaseGroup::View view_locked(const std::string& name, const Uses& uses) const;
   void take_answers_locked(const Uses& uses, Work& work);
-  void take_acquired_locked(const std::string& name, const Result<LeaseReply>& reply,
-                            const Uses& uses, Work& work);
-  void take_renewed_locked(Group& group, const std::string& name, const Result<LeaseReply>& reply,
-                           Work& work);
-  void take_released_locked(const std::string& name, const Result<LeaseReply>& reply, Work& work);
-  void grant_locked(Group& group, const LeaseEntry& entry);
-  void lose_locked(Group& group, const std::string& name, const LeaseEntry& entry, Work& work);
+  void take_step_locked(const std::string& name, LeaseGroup::Step step, Work& work);
   void merge_groups_locked();
   void plan_locked(const Uses& uses, Work& work);
-  void plan_group_locked(const std::string& name, Group& group, const Use& use, Work& work);
-  void call_locked(const std::string& name, Group& group, LeaseAction action, const Use& use,
-                   Work& work);
-  void answer_waiters_locked(const Uses& uses, Work& work);
-  bool has_waiters_locked(const std::string& name) const;
-  bool is_idle_locked(const Group& group) const;
-  void fail_waiters_locked(const std::string& name, const Error& why, Work& work);
+  void answer_questions_locked(Work& work);
+  Error refusal_locked(const LeaseQuestions::Question& question) const;
+  bool is_at_rest_locked() const;
   Hold make_hold_locked(const std::vector<std::string>& groups);
   void end_hold(const std::vector<std::string>& groups);
 
@@ -155,13 +99,15 @@ class LeaseKeeper final : public LeaseGate {
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::map<std::string, Group> groups_;
-  std::vector<Waiter> waiters_;
+  std::map<std::string, LeaseGroup> groups_;
+  LeaseQuestions questions_;
+  LeaseAdoption adoption_;
   std::vector<Answer> answers_;
   std::uint64_t next_number_ = 1;
   bool whole_export_ = false;  ///< all is one group, called ""
   bool poked_ = false;
   bool ending_ = false;
+  bool is_end_planned_ = false;  ///< the thread has looked at everything since
   bool stopping_ = false;
   std::thread thread_;  ///< last: starts when all else is there
 };

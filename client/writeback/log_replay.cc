@@ -1,45 +1,41 @@
 #include "writeback/log_replay.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace slipway {
 
 void LogReplay::on_file(std::uint64_t file, const LogFile& what) {
-  Replayed& replayed = files_[file];
-  if (replayed.file == nullptr) {
-    replayed.owner = what.owner;
-    replayed.file = std::make_shared<WrittenFile>(
-        file, WrittenFile::Named{what.id, what.path, what.base});
+  const auto [found, is_new] = files_.try_emplace(file);
+  Replayed& known = found->second;
+  const VersionRecord base = known.what.base;
+  const ExportKey owner = known.what.owner;
+  known.what = what;
+  if (is_new)
     return;
-  }
-  WrittenFile& known = *replayed.file;
-  known.named_.path = what.path;
-  known.named_.id = what.id;
-  if (known.active_.empty() && replayed.frozen == nullptr) {
-    known.named_.base = what.base;
-    known.active_.reset(what.base.size);
-  }
+  known.what.owner = owner;
+  if (!known.is_clean())
+    known.what.base = base;  // of the oldest change
 }
 
 void LogReplay::on_change(const LogChange& change, const LogPlace& place) {
   const auto found = files_.find(change.file);
   if (found == files_.end())
     return;  // the log declares before it appends
-  WrittenFile& file = *found->second.file;
-  file.active_.apply(change, place.data);
-  file.mtime_ = change.mtime;
+  found->second.active.changes.emplace_back(change, place.data);
+  found->second.newest = place.sequence;
 }
 
 void LogReplay::on_checkpoint(const LogCheckpoint& checkpoint, const LogPlace&) {
   checkpoint_ = std::max(checkpoint_, checkpoint.number);
   for (const std::uint64_t number : checkpoint.files) {
     const auto found = files_.find(number);
-    if (found == files_.end() || found->second.file->active_.empty())
+    if (found == files_.end() || found->second.active.changes.empty())
       continue;
-    ContentLayer& active = found->second.file->active_;
-    const std::uint64_t size = active.size();
-    found->second.frozen = std::make_shared<ContentLayer>(std::exchange(active, ContentLayer(size)));
+    Layer closed = std::exchange(found->second.active, {});
+    closed.checkpoint = checkpoint.number;
+    found->second.closed.push_back(std::move(closed));
   }
 }
 
@@ -48,41 +44,65 @@ void LogReplay::on_applied(const LogApplied& applied, const LogPlace&) {
     const auto found = files_.find(done.file);
     if (found == files_.end())
       continue;
-    found->second.frozen.reset();
-    WrittenFile& file = *found->second.file;
-    file.named_.base = done.version;
-    if (file.active_.empty())
-      file.active_.reset(done.version.size);
+    std::deque<Layer>& closed = found->second.closed;
+    while (!closed.empty() && closed.front().checkpoint <= applied.number)
+      closed.pop_front();
+    found->second.what.base = done.version;
   }
   // What the server refused of it was being settled: it goes out again, with what came later.
   for (auto& [number, replayed] : files_) {
-    if (replayed.frozen == nullptr)
+    std::deque<Layer>& closed = replayed.closed;
+    if (closed.empty() || closed.front().checkpoint > applied.number)
       continue;
-    replayed.frozen->absorb(replayed.file->active_);
-    replayed.file->active_ = std::move(*replayed.frozen);
-    replayed.frozen.reset();
+    Layer all;
+    closed.push_back(std::move(replayed.active));
+    for (Layer& layer : closed)
+      all.changes.insert(all.changes.end(), std::make_move_iterator(layer.changes.begin()),
+                         std::make_move_iterator(layer.changes.end()));
+    closed.clear();
+    replayed.active = std::move(all);
   }
 }
 
 void LogReplay::on_rename(std::uint64_t file, const std::string& path, const LogPlace&) {
   if (const auto found = files_.find(file); found != files_.end())
-    found->second.file->named_.path = path;
+    found->second.what.path = path;
 }
 
 void LogReplay::on_forget(std::uint64_t file, const LogPlace&) { files_.erase(file); }
 
+std::shared_ptr<WrittenFile> LogReplay::build(std::uint64_t number, const Replayed& replayed) {
+  const LogFile& what = replayed.what;
+  auto file =
+      std::make_shared<WrittenFile>(number, WrittenFile::Named{what.id, what.path, what.base});
+  std::uint64_t size = what.base.size;
+  const auto layer_of = [&](const Layer& layer) {
+    ContentLayer content(size);
+    for (const auto& [change, data] : layer.changes) {
+      content.apply(change, data);
+      file->mtime_ = change.mtime;
+    }
+    size = content.size();
+    return content;
+  };
+  for (const Layer& layer : replayed.closed)
+    file->closed_.push_back(
+        {layer.checkpoint, std::make_shared<const ContentLayer>(layer_of(layer))});
+  file->active_ = layer_of(replayed.active);
+  file->newest_ = replayed.newest;
+  return file;
+}
+
 LogReplay::Found LogReplay::take(const ExportKey& owner) {
   Found found;
   found.checkpoint = checkpoint_;
-  for (auto& [number, replayed] : files_) {
-    WrittenFile& file = *replayed.file;
-    file.frozen_ = std::move(replayed.frozen);
-    const bool is_gone = file.named_.path.empty();  // only who had it open could read it
-    if (file.is_clean() || is_gone)
+  for (const auto& [number, replayed] : files_) {
+    const bool is_gone = replayed.what.path.empty();  // only who had it open could read it
+    if (replayed.is_clean() || is_gone)
       continue;
-    if (replayed.owner != owner)
+    if (replayed.what.owner != owner)
       ++found.owner_mismatches;
-    found.files.push_back(replayed.file);
+    found.files.push_back(build(number, replayed));
   }
   // The order of their first writes, as they were declared.
   std::sort(found.files.begin(), found.files.end(),

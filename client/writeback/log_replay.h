@@ -4,15 +4,19 @@
 #include "writelog/write_log.h"
 
 #include <cstdint>
-#include <map>
+#include <deque>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace slipway {
 
-/// What an earlier process left in the log, put together again: files with what is unsent of them,
-/// and the checkpoint that was closed last and never acknowledged, if there is one. One thread.
+/// What an earlier process left in the log, put together again: files with what is unsent of them, in
+/// layers as checkpoints were closed that nobody acknowledged. One thread.
+///
+/// The log may begin in the middle: what came before was acknowledged. How large a file was below the
+/// changes that are left is known only once all is read, so they are kept until then.
 class LogReplay final : public LogVisitor {
  public:
   void on_file(std::uint64_t file, const LogFile& what) override;
@@ -32,11 +36,21 @@ class LogReplay final : public LogVisitor {
   Found take(const ExportKey& owner);
 
  private:
-  struct Replayed {
-    std::shared_ptr<WrittenFile> file;
-    ExportKey owner{};
-    std::shared_ptr<ContentLayer> frozen;
+  struct Layer {
+    std::uint64_t checkpoint = 0;
+    std::vector<std::pair<LogChange, LogData>> changes;
   };
+
+  struct Replayed {
+    LogFile what;
+    std::deque<Layer> closed;  ///< oldest first
+    Layer active;
+    std::uint64_t newest = 0;  ///< change
+
+    bool is_clean() const { return closed.empty() && active.changes.empty(); }
+  };
+
+  static std::shared_ptr<WrittenFile> build(std::uint64_t number, const Replayed& replayed);
 
   std::unordered_map<std::uint64_t, Replayed> files_;
   std::uint64_t checkpoint_ = 0;

@@ -28,7 +28,16 @@ std::uint64_t first_checkpoint() {
 
 WriteBack::WriteBack(const WriteBackOptions& options, RemoteSession& remote, BlockCache& cache,
                      CachedSource& source)
-    : options_(options), remote_(remote), cache_(cache), source_(source) {}
+    : options_(options),
+      checkpoint_max_(std::min(options.checkpoint_max, options.log_size / 8)),
+      remote_(remote),
+      cache_(cache),
+      source_(source),
+      deferred_(options.full_wait, [this](const DeferredWrites::Write& write) {
+        if (is_clean())
+          free_log_space();  // no checkpoint will
+        return take(write.file, write.change, write.data);
+      }) {}
 
 Result<std::unique_ptr<WriteBack>> WriteBack::open(const WriteBackOptions& options,
                                                    RemoteSession& remote, BlockCache& cache,
@@ -65,15 +74,18 @@ Status WriteBack::recover() {
                 "run `slipway recover`",
                 options_.cache_directory);
   checkpoint_ = std::max(found.checkpoint, first_checkpoint());
+  std::set<std::uint64_t> closed;
   for (const auto& file : found.files) {
-    if (file->frozen_)
-      checkpoint_ = found.checkpoint;
+    for (const WrittenFile::Closed& layer : file->closed_)
+      closed.insert(layer.checkpoint);
     by_number_.emplace(file->number(), file);
     by_id_[file->named_.id] = file;
     recovered_bytes_ += file->unsent_bytes();
   }
   oldest_ = SteadyClock::instance().now() - options_.age;
+  closed_.assign(closed.begin(), closed.end());
   count_unsent();
+  recount_open();
   if (log_->recovery().damaged)
     log_error("the write log of '{}' was damaged: writes that were promised are lost; what lies "
               "behind the damage was set aside there",
@@ -95,9 +107,13 @@ std::shared_ptr<WrittenFile> WriteBack::find(const FileId& id) const {
 }
 
 std::shared_ptr<WrittenFile> WriteBack::declare(const std::string& path,
-                                                const VersionRecord& base) {
+                                                const VersionRecord& base,
+                                                std::uint32_t revision) {
   const LogFile what{options_.export_key, base.id, path, base};
   const std::lock_guard lock(mutex_);
+  // Who moves bases makes it grow first, and then takes the lock.
+  if (revision_.load() != revision)
+    return nullptr;
   if (const auto found = by_id_.find(base.id); found != by_id_.end()) {
     WrittenFile& file = *found->second;
     const std::lock_guard locked(file.mutex_);
@@ -123,14 +139,14 @@ std::shared_ptr<WrittenFile> WriteBack::declare(const std::string& path,
   return file;
 }
 
-Result<WriteBack::Taken> WriteBack::take(const std::shared_ptr<WrittenFile>& file,
-                                         LogChange change, ByteView data) {
+Result<TakenChange> WriteBack::take(const std::shared_ptr<WrittenFile>& file, LogChange change,
+                                    ByteView data) {
   change.mtime = wall_clock();
+  if (open_bytes_.load() + data.size() > checkpoint_max_)
+    SLIPWAY_TRY(close_if_full(data.size()));
   const std::shared_lock gate(gate_);
   if (is_paused(*file))
     return fail(ErrorCode::kBusy, "the file's name is changing");
-  if (!data.empty() && open_bytes_.load() + data.size() > options_.checkpoint_max)
-    return fail(ErrorCode::kNoSpace, "a checkpoint's worth of writes waits already");
   SLIPWAY_TRY_ASSIGN(const WrittenFile::Changed changed, file->change(*log_, change, data));
   written_bytes_ += data.size();
   open_bytes_ += static_cast<std::uint64_t>(changed.unsent_more);
@@ -146,69 +162,29 @@ Result<WriteBack::Taken> WriteBack::take(const std::shared_ptr<WrittenFile>& fil
       oldest_ = SteadyClock::instance().now();
     wake_.notify_all();
   }
-  return Taken{changed.size, change.mtime, changed.unsent};
+  return TakenChange{changed.number, changed.size, change.mtime, changed.unsent};
 }
 
 void WriteBack::change(const std::shared_ptr<WrittenFile>& file, const LogChange& change,
-                       ByteView data, Done<Taken> done) {
-  {
-    std::unique_lock lock(mutex_);
-    if (!deferred_.empty()) {
-      lock.unlock();
-      return defer({file, change, Bytes(data.begin(), data.end()), std::move(done),
-                    SteadyClock::instance().now()});
-    }
-  }
-  Result<Taken> taken = take(file, change, data);
-  if (!taken && (taken.error().code == ErrorCode::kNoSpace ||
-                 taken.error().code == ErrorCode::kBusy))
-    return defer({file, change, Bytes(data.begin(), data.end()), std::move(done),
-                  SteadyClock::instance().now()});
-  done(std::move(taken));
-}
-
-/// The log is full: who writes is slowed to what the link takes away. Or the name is changing.
-void WriteBack::defer(Deferred deferred) {
-  bool ended = false;
-  {
-    const std::lock_guard lock(mutex_);
-    ended = stopping_;
-    if (!ended)
-      deferred_.push_back(std::move(deferred));
-    kicked_ = true;
-    wake_.notify_all();
-  }
-  if (ended)
-    deferred.done(fail(ErrorCode::kDisconnected, "the mount has ended"));
-}
-
-void WriteBack::retry_deferred() {
-  for (;;) {
-    Deferred next;
-    {
-      const std::lock_guard lock(mutex_);
-      if (deferred_.empty())
-        return;
-      next = std::move(deferred_.front());
-      deferred_.pop_front();
-    }
-    Result<Taken> taken = take(next.file, next.change, next.data);
-    const bool full = !taken && taken.error().code == ErrorCode::kNoSpace &&
-                      SteadyClock::instance().now() - next.since < options_.full_wait;
-    if (full || (!taken && taken.error().code == ErrorCode::kBusy)) {
-      const std::lock_guard lock(mutex_);
-      deferred_.push_front(std::move(next));
-      return;
-    }
-    next.done(std::move(taken));
-  }
+                       ByteView data, Done<TakenChange> done) {
+  const auto later = [&] {
+    return DeferredWrites::Write{file, change, Bytes(data.begin(), data.end()), std::move(done)};
+  };
+  if (deferred_.has(*file))
+    return deferred_.add(later(), nullptr);
+  Result<TakenChange> taken = take(file, change, data);
+  if (taken || !DeferredWrites::is_for_later(taken.error()))
+    return done(std::move(taken));
+  // The log is full: who writes is slowed to what the link takes away. Or the name is changing.
+  deferred_.add(later(), &taken.error());
+  kick();
 }
 
 void WriteBack::flush(std::function<void(Status)> done) {
   bool ended = false;
   {
     const std::lock_guard lock(mutex_);
-    const bool all_sent = is_clean() && !sending_ && deferred_.empty();
+    const bool all_sent = is_clean() && !sending_;
     ended = stopping_ && !all_sent;
     if (!all_sent && !stopping_) {
       waiters_.push_back({round_ + 1, std::move(done), {}});
@@ -232,12 +208,12 @@ void WriteBack::when_settled(const std::shared_ptr<WrittenFile>& file,
                              std::function<void()> done) {
   {
     const std::lock_guard lock(mutex_);
-    bool frozen = false;
+    bool is_closed = false;
     {
       const std::lock_guard locked(file->mutex_);
-      frozen = file->frozen_ != nullptr;
+      is_closed = !file->closed_.empty();
     }
-    if (frozen && !stopping_) {
+    if (is_closed && !stopping_) {
       settling_.push_back(std::move(done));
       return;
     }
@@ -275,8 +251,9 @@ WriteBackStats WriteBack::stats() const {
   stats.unsynced_lost = log_->recovery().unsynced_lost;
   stats.recovered_bytes = recovered_bytes_;
   const std::lock_guard lock(mutex_);
+  stats.checkpoints_waiting = closed_.size();
   stats.waiting_writes = deferred_.size();
-  stats.waiting_for = waiting_for_;
+  stats.waiting_for = waiting_for_.empty() ? deferred_.reason() : waiting_for_;
   stats.conflicts = conflicts_;
   return stats;
 }
@@ -289,8 +266,7 @@ std::vector<WrittenUse> WriteBack::uses() const {
     const bool is_clean = file->is_clean_locked();
     if (is_clean && file->handles_.empty())
       continue;
-    const std::uint64_t bytes =
-        file->active_.data_bytes() + (file->frozen_ ? file->frozen_->data_bytes() : 0);
+    const std::uint64_t bytes = file->unsent_bytes_locked();
     uses.push_back({file->named_.path, is_clean ? 0 : std::max<std::uint64_t>(bytes, 1),
                     !file->handles_.empty()});
   }
@@ -318,20 +294,29 @@ void WriteBack::count_unsent() {
   unsent_bytes_.store(bytes);
 }
 
+/// Nobody may be taking a change.
+void WriteBack::recount_open() {
+  std::uint64_t bytes = 0;
+  for (const auto& [number, file] : by_number_) {
+    const std::lock_guard locked(file->mutex_);
+    bytes += file->given_up_ ? 0 : file->active_.data_bytes();
+  }
+  open_bytes_.store(bytes);
+}
+
 void WriteBack::stop() {
   std::vector<Waiter> waiters;
-  std::deque<Deferred> deferred;
   std::vector<std::function<void()>> settling;
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
     waiters.swap(waiters_);
-    deferred.swap(deferred_);
     settling.swap(settling_);
     wake_.notify_all();
     if (sender_ != nullptr)
       sender_->stop();
   }
+  deferred_.stop();
   if (thread_.joinable())
     thread_.join();
   for (const Waiter& waiter : waiters) {
@@ -341,8 +326,6 @@ void WriteBack::stop() {
     else
       waiter.held(fail(ended));
   }
-  for (const Deferred& write : deferred)
-    write.done(fail(ErrorCode::kDisconnected, "the mount has ended"));
   for (const auto& done : settling)
     done();
 }

@@ -5,6 +5,7 @@
 #include "cache/block_cache.h"
 #include "remote/remote_session.h"
 #include "source/cached_source.h"
+#include "writeback/deferred_writes.h"
 #include "writeback/lease_keeper.h"
 #include "writeback/written_file.h"
 #include "writelog/write_log.h"
@@ -17,8 +18,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <shared_mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -28,14 +31,16 @@ namespace slipway {
 
 class CheckpointSender;
 
+inline constexpr GroupId kWholeMount{};  ///< one group, so that everything has one order
+
 struct WriteBackOptions {
   std::string cache_directory;  ///< the log is its `log/`
   ExportKey export_key{};
   Duration age = std::chrono::seconds(5);           ///< the oldest unsent write is sent then
   std::uint64_t amount = std::uint64_t{64} << 20;   ///< bytes unsent that are sent at once
   std::uint64_t log_size = std::uint64_t{4} << 30;  ///< bytes of unsent writes, at most
-  /// Bytes that one checkpoint may hold: with that much unsent beside a checkpoint on its way,
-  /// writes wait. The server takes twice as much.
+  /// Bytes after which a checkpoint is closed and the next one begun; at most an eighth of the log, so
+  /// that its room comes back in parts. The server takes twice as much.
   std::uint64_t checkpoint_max = std::uint64_t{512} << 20;
   bool compress = true;
   /// A write that finds the log full waits this long for room before it fails with kNoSpace.
@@ -49,6 +54,7 @@ struct WriteBackStats {
   std::uint64_t sent_bytes = 0;      ///< of content, acknowledged since the mount
   std::uint64_t wire_bytes = 0;      ///< staged since the mount, compressed
   std::uint64_t checkpoints = 0;     ///< acknowledged since the mount
+  std::uint64_t checkpoints_waiting = 0;  ///< closed, and not acknowledged
   std::uint64_t waiting_writes = 0;  ///< for room in the log
   std::uint64_t log_bytes = 0;
   std::uint64_t log_limit = 0;
@@ -66,15 +72,15 @@ class WriteBackListener {
   virtual ~WriteBackListener() = default;
 
   /// The server applied what was sent of a file: `after` is what it has now. The cache is there
-  /// already. `clean`: nothing newer is unsent.
-  virtual void on_applied(const FileId& id, const Attributes& after, bool clean) = 0;
+  /// already. `newest` is the file's last change if nothing newer is unsent, else 0.
+  virtual void on_applied(const FileId& id, const Attributes& after, std::uint64_t newest) = 0;
 
   /// It refused for good; who has the file open sees no more of it.
   virtual void on_refused(const FileId& id, const Error& why) = 0;
 };
 
 /// Takes writes into the write log and brings them to the server in checkpoints, one at a time, in
-/// the order in which they were made: the whole mount is one group. What an earlier process left in
+/// the order in which they were closed: the whole mount is one group. What an earlier process left in
 /// the log is read as if it had just been written, and sent. Never loses what it took: it goes when
 /// the server has acknowledged it, or into a conflict copy, or into `refused/` of the cache's
 /// directory.
@@ -100,19 +106,15 @@ class WriteBack {
   /// The file's unsent writes; null when it has none and nobody has it open for writing.
   std::shared_ptr<WrittenFile> find(const FileId& id) const;
 
-  /// For who opens it for writing or cuts it: `base` is what the server has.
-  std::shared_ptr<WrittenFile> declare(const std::string& path, const VersionRecord& base);
-
-  struct Taken {
-    std::uint64_t size = 0;  ///< the file's
-    Timestamp mtime;
-    std::uint64_t unsent = 0;  ///< bytes of data, of the file
-  };
+  /// For who opens it for writing or cuts it: `base` is what the server said when revision() was
+  /// `revision`. Null when that has grown since: `base` may be of the time before a commit of ours.
+  std::shared_ptr<WrittenFile> declare(const std::string& path, const VersionRecord& base,
+                                       std::uint32_t revision);
 
   /// A write, truncation, zeroing or allocation (LogChange without file and mtime). Completes inside
-  /// the call unless the log is full.
+  /// the call unless the log is full or the file's name is changing.
   void change(const std::shared_ptr<WrittenFile>& file, const LogChange& change, ByteView data,
-              Done<Taken> done);
+              Done<TakenChange> done);
 
   /// What was taken so far survives a power cut of this machine. Blocks on the disk.
   Status sync() { return log_->sync(); }
@@ -180,23 +182,14 @@ class WriteBack {
     std::function<void(Result<Hold>)> held;  ///< instead of `done`
   };
 
-  struct Deferred {
-    std::shared_ptr<WrittenFile> file;
-    LogChange change;
-    Bytes data;
-    Done<Taken> done;
-    TimePoint since;
-  };
-
   using Files = std::vector<std::shared_ptr<WrittenFile>>;
 
   WriteBack(const WriteBackOptions& options, RemoteSession& remote, BlockCache& cache,
             CachedSource& source);
   Status recover();
 
-  Result<Taken> take(const std::shared_ptr<WrittenFile>& file, LogChange change, ByteView data);
-  void defer(Deferred deferred);
-  void retry_deferred();
+  Result<TakenChange> take(const std::shared_ptr<WrittenFile>& file, LogChange change,
+                           ByteView data);
   Hold make_hold_locked();
   void end_hold();
   Hold pause(const std::vector<std::string>& paths);
@@ -204,18 +197,26 @@ class WriteBack {
   bool is_paused(const WrittenFile& file) const;
   void rename_locked(WrittenFile& file, const std::string& path);
 
+  Status close_round();
+  Status close_if_full(std::size_t more);
+  Status close_locked();
+  Status close_files_locked(std::span<const std::shared_ptr<WrittenFile>> files);
+
   // The sending thread.
   void run() noexcept;
   bool wait_for_work();
-  Result<Files> close_checkpoint();
-  Result<bool> send_what_is_due();
-  Result<bool> send_checkpoint(const Files& files);
-  Result<bool> send_with(CheckpointSender& sender, const Files& files);
+  Status send_what_is_due();
+  Files files_of(std::uint64_t checkpoint) const;
+  Status send_checkpoint(std::uint64_t number);
+  Result<bool> send_with(CheckpointSender& sender, std::uint64_t number, const Files& files);
+  static std::shared_ptr<const ContentLayer> layer_to_send(const WrittenFile& file);
   static CommitFile commit_file(const WrittenFile& file);
-  Result<bool> settle_damage(CheckpointSender& sender, CommitRequest request, const Files& files,
-                             const std::shared_ptr<WrittenFile>& damaged);
+  Result<bool> settle_damage(CheckpointSender& sender, CommitRequest request, std::uint64_t number,
+                             const Files& files, const std::shared_ptr<WrittenFile>& damaged);
   void free_log_space();
-  void acknowledge(const Files& files, const CommitReply& reply);
+  void acknowledge(std::uint64_t number, const Files& files, const CommitReply& reply);
+  Status note_applied();
+  void recount_open();
   void apply_to_cache(const WrittenFile& file, const VersionRecord& base,
                       const ContentLayer& layer, const VersionRecord& after);
   void redirect(const std::shared_ptr<WrittenFile>& file, const CommitResult& result);
@@ -227,13 +228,15 @@ class WriteBack {
     std::uint64_t lost = 0;  ///< bytes that could not be read back
   };
 
-  Result<Kept> keep_refused(const std::string& path, const ContentLayer& layer);
+  Result<Kept> keep_refused(std::uint64_t file_number, const std::string& path,
+                            const ContentLayer& layer);
   void note_conflict(const std::string& line);
   void note_failure(const Error& error);
   void forget_clean();
   void count_unsent();
 
   const WriteBackOptions options_;
+  const std::uint64_t checkpoint_max_;  ///< bytes
   RemoteSession& remote_;
   BlockCache& cache_;
   CachedSource& source_;
@@ -246,12 +249,12 @@ class WriteBack {
   std::condition_variable wake_;
   std::unordered_map<std::uint64_t, std::shared_ptr<WrittenFile>> by_number_;
   std::map<FileId, std::shared_ptr<WrittenFile>> by_id_;
-  std::deque<Deferred> deferred_;
   std::vector<Waiter> waiters_;
   std::vector<std::function<void()>> settling_;
-  std::uint64_t round_ = 0;        ///< checkpoints closed, also empty ones
+  std::deque<std::uint64_t> closed_;  ///< checkpoints that the server is not known to have
+  std::uint64_t checkpoint_ = 0;   ///< number of the one closed last
+  std::uint64_t round_ = 0;        ///< how often all was closed for sending
   std::uint64_t rounds_over_ = 0;
-  bool is_partial_ = false;        ///< the round's checkpoint could not take all files
   bool sending_ = false;
   unsigned holds_ = 0;
   std::multiset<std::string> paused_;   ///< paths; changes at or below them wait
@@ -264,7 +267,8 @@ class WriteBack {
   Duration backoff_{};
 
   Files refused_files_;            ///< what is left of them is not kept yet; the sending thread's
-  std::uint64_t checkpoint_ = 0;   ///< number of the one closed last; the sending thread's
+  std::optional<LogApplied> unnoted_;  ///< the log does not know yet; the sending thread's
+  std::atomic<bool> has_unnoted_{false};
   std::atomic<WriteBackListener*> listener_{nullptr};
   std::atomic<std::uint64_t> unsent_files_{0};
   std::atomic<std::uint64_t> unsent_bytes_{0};
@@ -277,6 +281,7 @@ class WriteBack {
   std::atomic<std::uint32_t> revision_{0};
   std::uint64_t recovered_bytes_ = 0;
   std::thread thread_;
+  DeferredWrites deferred_;  ///< last: its thread uses the others
 };
 
 }  // namespace slipway

@@ -41,8 +41,7 @@ void WriteBack::end_pause(const std::vector<std::string>& paths) {
   for (const std::string& path : paths)
     paused_.erase(paused_.find(path));
   pauses_ -= static_cast<unsigned>(paths.size());
-  kicked_ = true;
-  wake_.notify_all();
+  deferred_.try_again();
 }
 
 bool WriteBack::is_paused(const WrittenFile& file) const {
@@ -65,7 +64,7 @@ void WriteBack::flush_and_hold(const std::vector<std::string>& paths,
   {
     const std::lock_guard lock(mutex_);
     if (!stopping_) {
-      if (!is_clean() || sending_ || !deferred_.empty()) {
+      if (!is_clean() || sending_) {
         waiters_.push_back({round_ + 1, {}, finish});
         wake_.notify_all();
         return;
@@ -87,8 +86,10 @@ void WriteBack::rebased(const VersionRecord& before, const VersionRecord& after)
   if (!same_content(file.named_.base, before))
     return;
   file.named_.base = after;
-  if (file.is_clean_locked())
+  if (file.is_clean_locked()) {
     file.mtime_ = after.mtime;
+    file.active_.reset(after.size);  // the next write is made on what is there now
+  }
   log_->redeclare(file.number_,
                   {options_.export_key, after.id, file.named_.path, file.named_.base});
 }

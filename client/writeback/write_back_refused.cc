@@ -49,12 +49,15 @@ void WriteBack::give_up(const std::shared_ptr<WrittenFile>& file, const CommitRe
     const std::unique_lock gate(gate_);
     const std::lock_guard locked(file->mutex_);
     // What is in a conflict copy is kept there already.
-    ContentLayer left = result.conflict_name.empty() ? *file->frozen_
-                                                     : ContentLayer(file->frozen_->size());
+    const ContentLayer& refused = *file->closed_.front().layer;
+    ContentLayer left = result.conflict_name.empty() ? refused : ContentLayer(refused.size());
+    for (std::size_t i = 1; i < file->closed_.size(); ++i)
+      left.absorb(*file->closed_[i].layer);
     left.absorb(file->active_);
     file->active_ = std::move(left);
-    file->frozen_.reset();
+    file->closed_.clear();
     file->refused_ = Error{code, "the server has refused what was written to the file"};
+    file->given_up_ = true;
   }
   if (result.conflict_name.empty() && !named.path.empty()) {
     if (WriteBackListener* const listener = listener_.load(); listener != nullptr)
@@ -90,7 +93,7 @@ Status WriteBack::settle_refused(const std::shared_ptr<WrittenFile>& file) {
     code = file->refused_->code;
   }
   if (!left.empty() && !is_gone) {
-    const auto kept = keep_refused(named.path, left);
+    const auto kept = keep_refused(file->number(), named.path, left);
     if (!kept)
       return fail(kept.error().code, "writes to '{}' are refused by the server and can't be kept: {}",
                   escape(named.path), kept.error().message);
@@ -115,7 +118,8 @@ Status WriteBack::settle_refused(const std::shared_ptr<WrittenFile>& file) {
 }
 
 /// A sparse file that holds the layer at its offsets, as far as it can be read back; durable.
-Result<WriteBack::Kept> WriteBack::keep_refused(const std::string& path,
+Result<WriteBack::Kept> WriteBack::keep_refused(std::uint64_t file_number,
+                                                const std::string& path,
                                                 const ContentLayer& layer) {
   const std::string directory = options_.cache_directory + "/refused";
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST)
@@ -123,7 +127,7 @@ Result<WriteBack::Kept> WriteBack::keep_refused(const std::string& path,
   Kept kept;
   UniqueFd fd;
   for (unsigned i = 0; !fd; ++i) {
-    kept.path = fmt::format("{}/{}-{}-{}", directory, name_in(path), checkpoint_, i);
+    kept.path = fmt::format("{}/{}-{}-{}", directory, name_in(path), file_number, i);
     fd.reset(::open(kept.path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!fd && errno != EEXIST)
       return fail_errno(errno, "open '{}'", kept.path);

@@ -1,8 +1,6 @@
 #include "writeback/written_file.h"
 
 #include <algorithm>
-#include <array>
-#include <span>
 #include <utility>
 
 namespace slipway {
@@ -53,12 +51,19 @@ bool WrittenFile::is_clean() const {
 
 std::uint64_t WrittenFile::unsent_bytes() const {
   const std::lock_guard lock(mutex_);
-  return active_.data_bytes() + (frozen_ ? frozen_->data_bytes() : 0);
+  return unsent_bytes_locked();
+}
+
+std::uint64_t WrittenFile::unsent_bytes_locked() const {
+  std::uint64_t bytes = active_.data_bytes();
+  for (const Closed& closed : closed_)
+    bytes += closed.layer->data_bytes();
+  return bytes;
 }
 
 WrittenFile::UnsentState WrittenFile::unsent_state() const {
   const std::lock_guard lock(mutex_);
-  return {!active_.empty(), active_.size(), mtime_};
+  return {!is_clean_locked(), newest_, active_.size(), mtime_, unsent_bytes_locked()};
 }
 
 std::uint64_t WrittenFile::handle() const {
@@ -81,8 +86,10 @@ Result<LocalRead> WrittenFile::read(const ByteRange& range) const {
     out.range = clamp_to_size(range, active_.size());
     if (out.range.empty())
       return out;
-    const std::array<const ContentLayer*, 2> layers = {&active_, frozen_.get()};
-    runs = resolve_layers(std::span(layers).first(frozen_ ? 2 : 1), out.range);
+    std::vector<const ContentLayer*> layers = {&active_};
+    for (auto closed = closed_.rbegin(); closed != closed_.rend(); ++closed)
+      layers.push_back(closed->layer.get());
+    runs = resolve_layers(layers, out.range);
   }
   for (const LayerRun& run : runs) {
     if (run.kind == LayerKind::kBelow) {
@@ -111,8 +118,10 @@ Result<WrittenFile::Changed> WrittenFile::change(WriteLog& log, LogChange change
   SLIPWAY_TRY_ASSIGN(const LogPlace place, log.append(change, data));
   active_.apply(change, place.data);
   mtime_ = change.mtime;
+  newest_ = place.sequence;
+  changed.number = newest_;
   changed.size = active_.size();
-  changed.unsent = active_.data_bytes() + (frozen_ ? frozen_->data_bytes() : 0);
+  changed.unsent = unsent_bytes_locked();
   changed.unsent_more =
       static_cast<std::int64_t>(active_.data_bytes()) - static_cast<std::int64_t>(before);
   return changed;

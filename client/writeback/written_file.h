@@ -8,6 +8,7 @@
 #include "writelog/write_log.h"
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -25,7 +26,7 @@ struct LocalRead {
 };
 
 /// One remote file that this mount has written to, as far as the server does not have it yet: an
-/// active layer that takes writes, over a frozen one that is being sent. Any thread; one lock, held
+/// active layer that takes writes, over those of closed checkpoints that are to be sent. Any thread; one lock, held
 /// around appends to the log so that both have one order. Owners: open files, WriteBack.
 class WrittenFile {
  public:
@@ -46,9 +47,11 @@ class WrittenFile {
   std::uint64_t unsent_bytes() const;
 
   struct UnsentState {
-    bool newer = false;  ///< there is something that no commit on its way has
+    bool any = false;          ///< something is unsent, perhaps on its way
+    std::uint64_t number = 0;  ///< of the newest change
     std::uint64_t size = 0;
     Timestamp mtime;
+    std::uint64_t bytes = 0;   ///< unsent, of data
   };
 
   UnsentState unsent_state() const;
@@ -63,6 +66,7 @@ class WrittenFile {
   struct Changed {
     std::uint64_t size = 0;       ///< the file's
     bool was_clean = false;       ///< before it
+    std::uint64_t number = 0;     ///< of the change: the log's, so it grows over all files
     std::int64_t unsent_more = 0; ///< bytes of data
     std::uint64_t unsent = 0;     ///< bytes of data, of the file
   };
@@ -79,16 +83,28 @@ class WrittenFile {
   friend class LogReplay;
   friend class CheckpointBuilder;
 
-  bool is_clean_locked() const { return active_.empty() && !frozen_; }
+  /// What a checkpoint took of the file; nothing is added to it any more.
+  struct Closed {
+    std::uint64_t checkpoint = 0;
+    std::shared_ptr<const ContentLayer> layer;  ///< owners: this, who sends it
+  };
+
+  bool is_clean_locked() const { return active_.empty() && closed_.empty(); }
+  std::uint64_t unsent_bytes_locked() const;
+  bool is_next_in(std::uint64_t checkpoint) const {
+    return !closed_.empty() && closed_.front().checkpoint == checkpoint;
+  }
 
   const std::uint64_t number_;  ///< in the log
   mutable std::mutex mutex_;
   Named named_;
   ContentLayer active_;
-  std::shared_ptr<const ContentLayer> frozen_;  ///< owners: this, the checkpoint that sends it
+  std::deque<Closed> closed_;  ///< oldest first; each one's base is the result of the one before
   Timestamp mtime_;
   std::vector<std::uint64_t> handles_;
-  std::optional<Error> refused_;
+  std::optional<Error> refused_;  ///< it takes no more writes; what it took before may still go
+  bool given_up_ = false;         ///< nothing of it goes to the server any more
+  std::uint64_t newest_ = 0;      ///< change: who tells of one can't undo what a later one told
   bool has_other_names_ = false;  ///< when path is "": the file is not gone
 };
 

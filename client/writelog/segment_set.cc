@@ -189,19 +189,21 @@ void SegmentSet::settle(std::vector<std::string> spares) {
 }
 
 Status SegmentSet::remove(const std::string& name) {
-  if (::unlinkat(directory_fd(), name.c_str(), 0) != 0 && errno != ENOENT)
+  if (!leaves_names_alone_ && ::unlinkat(directory_fd(), name.c_str(), 0) != 0 && errno != ENOENT)
     return fail_errno(errno, "remove '{}'", path_of(name));
   return {};
 }
 
 Status SegmentSet::rename(const std::string& from, const std::string& to) {
-  if (::renameat(directory_fd(), from.c_str(), directory_fd(), to.c_str()) != 0)
+  if (!leaves_names_alone_ &&
+      ::renameat(directory_fd(), from.c_str(), directory_fd(), to.c_str()) != 0)
     return fail_errno(errno, "rename '{}' to '{}'", path_of(from), to);
   return {};
 }
 
 Status SegmentSet::link(const std::string& name, const std::string& other) {
-  if (::linkat(directory_fd(), name.c_str(), directory_fd(), other.c_str(), 0) != 0 &&
+  if (!leaves_names_alone_ &&
+      ::linkat(directory_fd(), name.c_str(), directory_fd(), other.c_str(), 0) != 0 &&
       errno != EEXIST)
     return fail_errno(errno, "link '{}' to '{}'", path_of(name), other);
   return {};

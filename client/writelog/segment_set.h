@@ -60,6 +60,9 @@ class SegmentSet {
   std::vector<std::string> take_unsettled() { return std::exchange(unsettled_, {}); }
   void settle(std::vector<std::string> spares);
 
+  /// From now on remove(), rename() and link() do nothing, and say that they did.
+  void leave_names_alone() noexcept { leaves_names_alone_ = true; }
+
   Status remove(const std::string& name);
   Status rename(const std::string& from, const std::string& to);
   /// A second name for a file, so that it outlives the first one. Fine if it is there already.
@@ -92,6 +95,7 @@ class SegmentSet {
   std::uint64_t bytes_ = 0;          ///< counted files, spares too
   std::vector<std::string> spares_;     ///< names; each of segment_size_ bytes
   std::vector<std::string> unsettled_;  ///< spares whose names may not be on the disk yet
+  bool leaves_names_alone_ = false;
 };
 
 /// Writes all parts at `offset`, through EINTR and short counts. kNoSpace, kIo.

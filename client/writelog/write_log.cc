@@ -425,6 +425,8 @@ Result<std::unique_ptr<WriteLog>> WriteLog::open(LogOptions options, LogVisitor&
     options.ops = std::make_shared<LogFileOps>();
   SLIPWAY_TRY_ASSIGN(SegmentSet set, SegmentSet::open(options.directory, options.segment_size,
                                                       options.size_max, options.ops));
+  if (options.look_only)
+    set.leave_names_alone();
   SLIPWAY_TRY_ASSIGN(RecoveredLog log, recover_log(set, visitor));
   std::vector<std::string> spares = set.take_unsettled();
   if (!spares.empty() && options.ops->sync_directory(set.directory_fd()) != 0)

@@ -16,6 +16,9 @@ struct LogOptions {
   std::uint64_t segment_size = std::uint64_t{64} << 20;  ///< bytes
   std::uint64_t size_max = std::uint64_t{4} << 30;  ///< bytes of all files; at least one segment
   std::shared_ptr<LogFileOps> ops;  ///< owners: the log, a test; null: the real ones
+  /// Only to see what is there: the next open finds all of it as this one did, its damage too.
+  /// REQUIRES: nothing is appended.
+  bool look_only = false;
 };
 
 /// Where a record lies. `data.segment` is set for every kind.

@@ -6,7 +6,7 @@
 namespace slipway {
 namespace {
 
-constexpr std::size_t kEntrySizeMin = 2 + 8 + 1 + 1 + 2 + 2 + 4 + 8 + 8 + 8 + 2;  // bytes
+constexpr std::size_t kEntrySizeMin = 2 + 8 + 1 + 1 + 1 + 2 + 2 + 4 + 8 + 8 + 8 + 2;  // bytes
 
 /// "", or the name of a file or directory.
 std::string get_group(WireReader& from) {
@@ -45,6 +45,7 @@ void put(WireWriter& to, const LeaseEntry& m) {
   to.u64(m.epoch);
   put_bool(to, m.held);
   put_bool(to, m.mine);
+  put_bool(to, m.ours);
   to.string(m.host);
   to.string(m.user);
   to.u32(m.uid);
@@ -60,6 +61,7 @@ LeaseEntry get_entry(WireReader& from) {
   m.epoch = from.u64();
   m.held = get_bool(from);
   m.mine = get_bool(from);
+  m.ours = get_bool(from);
   m.host = from.string(kLeaseNameMax);
   m.user = from.string(kLeaseNameMax);
   m.uid = from.u32();
@@ -67,7 +69,7 @@ LeaseEntry get_entry(WireReader& from) {
   m.expires_in_ms = from.i64();
   m.unsent_bytes = from.u64();
   m.wanted_by = from.string(kLeaseNameMax);
-  if ((m.mine && !m.held) || (m.held && m.epoch == 0))
+  if ((m.mine && !m.ours) || (m.ours && !m.held) || (m.held && m.epoch == 0))
     from.set_bad();
   return m;
 }

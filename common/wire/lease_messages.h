@@ -43,6 +43,7 @@ struct LeaseEntry {
   std::uint64_t epoch = 0;  ///< 0: there never was one
   bool held = false;        ///< by somebody
   bool mine = false;        ///< by the mount that asks
+  bool ours = false;        ///< by its client, in this mount or an earlier one; it can reach it
   std::string host;         ///< the holder's, as it calls itself
   std::string user;         ///< its name on the server
   std::uint32_t uid = 0;    ///< there

@@ -189,7 +189,7 @@ Result<OpenRequest> decode_open_request(ByteView body) {
   m.handle = get_handle(from);
   m.node = get_node(from);
   m.flags = from.u32();
-  if ((m.flags & ~kOpenWrite) != 0)
+  if ((m.flags & ~(kOpenWrite | kOpenPublished)) != 0 || m.flags == kOpenPublished)
     from.set_bad();
   return finished(from, "open request", std::move(m));
 }

@@ -146,7 +146,7 @@ struct StatfsReply {
 struct OpenRequest {
   std::uint64_t handle = 0;
   NodeRef node;
-  std::uint32_t flags = 0;  ///< kOpenWrite (write_messages.h), or none: read only
+  std::uint32_t flags = 0;  ///< kOpenWrite, kOpenPublished (write_messages.h); none: read only
 };  // reply: Attributes
 
 struct CloseRequest {

@@ -9,6 +9,9 @@ namespace slipway {
 namespace {
 
 constexpr std::uint32_t kModeMask = 07777;
+constexpr std::uint8_t kMakeExclusive = 1;
+constexpr std::uint8_t kMakePublished = 2;
+constexpr std::uint32_t kCommitPublished = 1;
 constexpr std::size_t kExtentSize = 4 + 1 + 8 + 8 + 4;
 constexpr std::size_t kCommitFileSizeMin = 2 + 12 + 8 + kVersionSize + 8 + 8 + 12;
 constexpr std::size_t kResultSizeMin = 4 + 2;
@@ -77,7 +80,8 @@ void encode(Bytes& to, const MakeRequest& m) {
   writer.u32(m.mode);
   writer.string(m.target);
   writer.u64(m.handle);
-  put_bool(writer, m.exclusive);
+  writer.u8(static_cast<std::uint8_t>((m.exclusive ? kMakeExclusive : 0) |
+                                      (m.even_published ? kMakePublished : 0)));
 }
 
 void encode(Bytes& to, const MakeReply& m) {
@@ -177,6 +181,7 @@ void encode(Bytes& to, const CommitRequest& m) {
     writer.u64(file.size);
     put(writer, file.mtime);
   }
+  writer.u32(m.even_published ? kCommitPublished : 0);
 }
 
 void encode(Bytes& to, const CommitReply& m) {
@@ -204,9 +209,12 @@ Result<MakeRequest> decode_make_request(ByteView body) {
   m.mode = get_bits(from, kModeMask);
   m.target = from.string(kLinkTargetMax);
   m.handle = from.u64();
-  m.exclusive = get_bool(from);
+  const std::uint8_t flags = from.u8();
+  m.exclusive = (flags & kMakeExclusive) != 0;
+  m.even_published = (flags & kMakePublished) != 0;
   if (m.target.empty() == (m.kind == MakeKind::kSymlink) ||
-      (m.handle != 0 && m.kind != MakeKind::kFile) || m.target.find('\0') != std::string::npos)
+      (m.handle != 0 && m.kind != MakeKind::kFile) || m.target.find('\0') != std::string::npos ||
+      (flags & ~(kMakeExclusive | kMakePublished)) != 0)
     from.set_bad();
   return finished(from, "make request", std::move(m));
 }
@@ -259,7 +267,7 @@ Result<SetattrRequest> decode_setattr_request(ByteView body) {
   m.operation = get_operation(from);
   m.handle = from.u64();
   m.node = get_node(from);
-  m.mask = get_bits(from, kSetMode | kSetUid | kSetGid | kSetAtime | kSetMtime);
+  m.mask = get_bits(from, kSetMode | kSetUid | kSetGid | kSetAtime | kSetMtime | kSetPublished);
   m.mode = get_bits(from, kModeMask);
   m.uid = from.u32();
   m.gid = from.u32();
@@ -346,6 +354,7 @@ Result<CommitRequest> decode_commit_request(ByteView body) {
     if (file.keep > file.base.size)
       from.set_bad();
   }
+  m.even_published = get_bits(from, kCommitPublished) != 0;
   if (m.checkpoint == 0 || m.parts > kStagePartsMax)
     from.set_bad();
   return finished(from, "commit request", std::move(m));

@@ -21,7 +21,9 @@ namespace slipway {
 //
 // A client sends changes and commits one after the other where their order matters.
 
-inline constexpr std::uint32_t kOpenWrite = 1;  ///< OpenRequest::flags: for reading and writing
+/// OpenRequest::flags
+inline constexpr std::uint32_t kOpenWrite = 1;      ///< for reading and writing
+inline constexpr std::uint32_t kOpenPublished = 2;  ///< so even a published image; with kOpenWrite
 
 /// Names one change of one client for ever: a server that has run it answers a repetition, also in
 /// another session, with what it answered then. Ascends; 0 is none.
@@ -38,6 +40,7 @@ struct MakeRequest {
   std::string target;        ///< of a symbolic link
   std::uint64_t handle = 0;  ///< of a file: opened for writing under this handle, or 0
   bool exclusive = false;    ///< of a file: one that is there already is kExists
+  bool even_published = false;  ///< of a file: what is there may be a published image
 };
 
 struct MakeReply {
@@ -76,6 +79,7 @@ enum SetattrMask : std::uint32_t {
   kSetGid = 4,
   kSetAtime = 8,
   kSetMtime = 16,
+  kSetPublished = 32,  ///< sets nothing: the mtime may be that of a published image
 };
 
 struct SetattrRequest {
@@ -160,6 +164,7 @@ struct CommitRequest {
   std::uint64_t checkpoint = 0;
   std::uint32_t parts = 0;  ///< 0 .. parts - 1 have been staged; else kInvalid
   std::vector<CommitFile> files;
+  bool even_published = false;  ///< published images among the files are changed too
 };
 
 /// What became of one file. The commit itself fails (and may be sent again) only for what passes:

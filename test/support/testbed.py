@@ -115,10 +115,11 @@ def end_processes(name, directory):
 
 
 class Link:
-    """Two namespaces, client and server, with the emulated link between them."""
+    """Two namespaces, client and server, with the emulated link between them; of several each has a
+    tag of its own."""
 
-    def __init__(self, rtt_ms=32, rate_mbit=100, queue_kb=1000, loss=0):
-        tag = f"{os.getpid():x}"
+    def __init__(self, rtt_ms=32, rate_mbit=100, queue_kb=1000, loss=0, tag=""):
+        tag = f"{os.getpid():x}{tag}"
         self.client = f"swc{tag}"
         self.server = f"sws{tag}"
         self.arguments = ["--rtt-ms", rtt_ms, "--rate-mbit", rate_mbit, "--queue-kb", queue_kb,
@@ -250,9 +251,13 @@ Host server
   GlobalKnownHostsFile /dev/null
   StrictHostKeyChecking yes
 """)
-        self.log = open(d / "sshd.log", "w+b")
+        self.start()
+        return self
+
+    def start(self):
+        self.log = open(self.directory / "sshd.log", "a+b")
         self.process = subprocess.Popen([*self.link.in_server(), SSHD, "-D", "-e", "-f",
-                                         str(d / "sshd_config")],
+                                         str(self.directory / "sshd_config")],
                                         stderr=self.log, stdin=subprocess.DEVNULL)
 
         def answers():
@@ -261,12 +266,21 @@ Host server
             return run(*probe, check=False).returncode == 0
 
         wait_for(answers, "sshd")
-        return self
 
     def __exit__(self, *exc):
         if self.process is not None:
             stop(self.process)
             self.log.close()
+
+    def reboot(self):
+        """As when the server's host starts anew: all its processes are gone, and then sshd is back."""
+        stop(self.process)
+        self.log.close()
+        for pid in run("ip", "netns", "pids", self.link.server).stdout.split():
+            if b"slipwayd" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+        self.start()
 
     def options(self):
         """Mount options that lead here; SLIPWAY_TEST_SSH_COMMAND=ssh goes over OpenSSH instead of

@@ -16,6 +16,7 @@ from crashbed import CrashBed
 from testbed import drop_caches, run
 
 SIZE = 300_000
+CONFLICT = 34  # exit code: kept apart
 
 
 class Conflicts(CrashBed):
@@ -237,6 +238,133 @@ class FullAndSlow(CrashBed):
         writes = m.status()["writes"]
         self.assertEqual(writes["waiting_writes"], 0)
         self.assertLessEqual(writes["log_bytes"], 10 << 20)
+
+    def test_a_log_that_stays_full_is_enospc_for_its_writers_and_for_no_other(self):
+        """semantics.md: a write that finds no room in the log for log_wait fails with ENOSPC, also while
+        the server is away."""
+        for name in ("a/disk", "a/other"):
+            (self.export / name).write_bytes(b"")
+        m = self.mount("log_size=8M", "log_wait=1")
+        part = self.random.randbytes(1 << 17)
+        with open(m.path / "a/disk", "r+b", buffering=0) as f, \
+             open(m.path / "a/other", "r+b", buffering=0) as other:
+            other.write(b"first")
+            with testbed.stopped_server(m):
+                count = 0
+                with self.assertRaises(OSError) as e:
+                    while count < 1000:
+                        count += os.pwrite(f.fileno(), part, count << 17) // len(part)
+                self.assertEqual(e.exception.errno, errno.ENOSPC)
+                self.assertGreater(count, 10)
+                writes = m.status()["writes"]
+                self.assertEqual(writes["waiting_writes"], 0)
+                self.assertGreater(writes["unsent_bytes"], (count - 1) << 17)
+                self.assertEqual(os.pread(f.fileno(), len(part), 0), part)
+            crashbed.sync_names(m.path)
+            self.assertEqual(os.pwrite(f.fileno(), part, count << 17), len(part))
+            os.fsync(f.fileno())
+        crashbed.sync_names(m.path)
+        self.assertEqual((self.export / "a/disk").read_bytes(), part * (count + 1))
+        self.assertEqual((self.export / "a/other").read_bytes(), b"first")
+
+    def test_a_crash_between_two_checkpoints_leaves_the_file_its_size(self):
+        """What the log still has of a file can lie on what is on the server already, and be all that the
+        log still knows: then the file is as long as the server says."""
+        (self.export / "a/disk").write_bytes(b"")
+        # Dies when two of three checkpoints are on the server and the first one's segment is freed.
+        m = self.mount("log_size=8M", "lease=no", fault="writeback-before-trim@2")
+        pid = m.status()["pid"]
+        data = self.random.randbytes(3 << 20)
+        step = 1 << 14
+        f = open(m.path / "a/disk", "r+b", buffering=0)
+        self.addCleanup(f.close)
+        with testbed.stopped_server(m):
+            # From the end to the start, so that the last records in the log have low offsets.
+            for at in range(len(data) - step, -1, -step):
+                os.pwrite(f.fileno(), data[at:at + step], at)
+            self.assertGreaterEqual(m.status()["writes"]["checkpoints_waiting"], 2)
+        self.wait_dead(m, pid)
+        self.assertEqual((self.export / "a/disk").stat().st_size, len(data))
+        self.assertNotEqual((self.export / "a/disk").read_bytes(), data)
+        m.__enter__()
+        self.assertGreater(m.status()["writes"]["recovered_bytes"], 0)
+        self.assertEqual((m.path / "a/disk").read_bytes(), data)
+        crashbed.sync_names(m.path)
+        self.assertEqual((self.export / "a/disk").read_bytes(), data)
+        self.check_no_conflicts("after a crash between two checkpoints")
+
+    def test_a_long_outage_is_bridged_in_checkpoints_that_a_crash_keeps_apart(self):
+        for name in ("a/disk", "a/other"):
+            (self.export / name).write_bytes(b"")
+        m = self.mount("log_size=16M")
+        data = self.random.randbytes(10 << 20)
+        f = open(m.path / "a/disk", "r+b", buffering=0)
+        self.addCleanup(f.close)
+        other = open(m.path / "a/other", "r+b", buffering=0)
+        self.addCleanup(other.close)
+        os.pwrite(other.fileno(), b"x", 0)  # the lease, before the server is away
+        crashbed.sync_names(m.path)
+        with testbed.stopped_server(m):
+            for at in range(0, len(data), 1 << 17):
+                os.pwrite(f.fileno(), data[at:at + (1 << 17)], at)
+                os.pwrite(other.fileno(), load.counter(at)[:8], 0)
+            os.fsync(f.fileno())
+            writes = m.status()["writes"]
+            self.assertGreaterEqual(writes["checkpoints_waiting"], 4)
+            self.assertEqual(writes["waiting_writes"], 0)
+            drop_caches()
+            self.assertEqual(os.pread(f.fileno(), len(data), 0), data)
+            testbed.kill_pid(m.status()["pid"])
+        m.__enter__()
+        self.assertGreaterEqual(m.status()["writes"]["recovered_bytes"], len(data))
+        self.assertEqual((m.path / "a/disk").read_bytes(), data)
+        crashbed.sync_names(m.path)
+        self.assertEqual((self.export / "a/disk").read_bytes(), data)
+        self.assertEqual((self.export / "a/other").read_bytes()[:8],
+                         load.counter(len(data) - (1 << 17))[:8])
+        self.check_no_conflicts("after an outage")
+
+    def test_who_asked_for_the_server_is_told_that_it_refused(self):
+        """semantics.md: fsync, and each write with write=through or O_SYNC, fails with ESTALE when the
+        server has refused what was written."""
+        def lose(*options):
+            for name in ("a/disk", "a/other"):
+                (self.export / name).write_bytes(b"o" * SIZE)
+            return self.mount(*options, name=options[0].replace("=", "-"),
+                              cache="cache-" + options[0].replace("=", "-"))
+
+        def change_behind():
+            with open(self.export / "a/disk", "r+b") as there:
+                there.write(b"theirs")
+
+        def assert_refused(call, *args):
+            with self.assertRaises(OSError) as e:
+                call(*args)
+            self.assertEqual(e.exception.errno, errno.ESTALE)
+
+        m = lose("durability=remote")
+        with open(m.path / "a/disk", "r+b", buffering=0) as f, \
+             open(m.path / "a/other", "r+b", buffering=0) as other:
+            f.write(b"mine")
+            other.write(b"mine")
+            change_behind()
+            assert_refused(os.fsync, f.fileno())
+            os.fsync(other.fileno())
+        m.umount(check=False)  # it says that there was a conflict
+        m = lose("write=through")
+        with open(m.path / "a/disk", "r+b", buffering=0) as f:
+            change_behind()
+            assert_refused(f.write, b"mine")
+        m.umount(check=False)  # it says that there was a conflict
+        m = lose("durability=local")
+        with open(m.path / "a/disk", "r+b", buffering=0) as f:
+            f.write(b"mine")
+            os.fsync(f.fileno())
+            change_behind()
+            crashbed.sync_names(m.path)
+            assert_refused(os.fsync, f.fileno())
+        self.assertEqual((self.export / "a/disk").read_bytes(), b"theirs".ljust(SIZE, b"o"))
+        self.assertEqual(len(list(self.export.rglob("*.conflict-*"))), 3)
 
     def test_over_a_slow_link_writers_are_slowed_and_go_on(self):
         with testbed.Link(rtt_ms=20, rate_mbit=10) as link, testbed.Sshd(self.dir, link) as sshd:

@@ -449,6 +449,86 @@ class Manifests(Published):
             self.assertEqual(m.status()["prefetch"]["manifests"], 1)
 
 
+class Immutable(Published):
+    """Published images are written to by nobody, whatever the mount knows of them, unless it has
+    `write_published`."""
+
+    IMAGES = {"golden/small.raw": 4, "golden/large.raw": 256, "ours/small.raw": 4,
+              "ours/large.raw": 256, "moved/disk.raw": 4}
+
+    def assert_read_only(self, call):
+        with self.assertRaises(OSError) as e:
+            call()
+        self.assertEqual(e.exception.errno, errno.EROFS)
+
+    def check_refused(self, mount, name):
+        path = mount.path / name
+        for call in (lambda: open(path, "r+b"), lambda: open(path, "r+b"),
+                     lambda: open(path, "ab"), lambda: open(path, "wb"),
+                     lambda: os.truncate(path, 100), lambda: os.utime(path, (1, 1))):
+            self.assert_read_only(call)
+        self.check_read(mount, name)
+        self.assert_read_only(lambda: open(path, "r+b"))  # now that all is cached
+        self.assertEqual((self.export / name).read_bytes(), self.content[name])
+        self.assertTrue(self.manifest_file(name).exists())
+
+    def test_a_published_image_is_opened_for_writing_by_nobody(self):
+        for options in ([], ["manifest=no"], ["lease=no"], ["write=through"]):
+            with self.with_empty_cache(self.mounted("profile=off", *options)) as m:
+                for name in ("golden/small.raw", "golden/large.raw"):
+                    with self.subTest(name=name, options=options):
+                        self.check_refused(m, name)
+
+    def test_with_writable_opens_it_is_opened_and_the_write_is_refused(self):
+        for options in ([], ["manifest=no"]):
+            with self.with_empty_cache(self.mounted("profile=off", "writable_opens", *options)) as m:
+                for name in ("golden/small.raw", "golden/large.raw"):
+                    for _ in range(2):
+                        with self.subTest(name=name, options=options), \
+                                open(m.path / name, "r+b", buffering=0) as f:
+                            self.assertEqual(f.read(1000), self.content[name][:1000])
+                            self.assert_read_only(lambda f=f: os.pwrite(f.fileno(), b"new", 0))
+                    self.assert_read_only(lambda n=name: open(m.path / n, "wb"))
+                (m.path / "golden/new").write_bytes(b"what is not published is written to")
+                with open(m.path / "golden/new", "r+b") as f:
+                    f.write(b"WHAT")
+            self.assertEqual((self.export / "golden/new").read_bytes()[:8], b"WHAT is ")
+
+    def test_two_mounts_open_it_at_once_with_writable_opens(self):
+        """It needs no lease: nobody waits for the other."""
+        with self.mounted("profile=off", "writable_opens", "lease_wait=60") as one:
+            other = self.mounted("profile=off", "writable_opens", "lease_wait=60")
+            other.path, other.cache = self.dir / "other", self.dir / "other-cache"
+            with other, open(one.path / "golden/large.raw", "r+b"):
+                self.assertTrue(within(20, lambda: open(other.path / "golden/large.raw", "r+b")
+                                       .close()))
+
+    def test_with_write_published_it_is_changed_and_no_longer_published(self):
+        with self.mounted("profile=off", "write_published") as m:
+            for name in ("ours/small.raw", "ours/large.raw"):
+                manifest_file = self.manifest_file(name)
+                with open(m.path / name, "r+b") as f:
+                    f.write(b"changed")
+                self.assertFalse(manifest_file.exists())
+        for name in ("ours/small.raw", "ours/large.raw"):
+            self.assertEqual((self.export / name).read_bytes(), b"changed" + self.content[name][7:])
+        with self.mounted("profile=off") as m, open(m.path / "ours/small.raw", "r+b") as f:
+            f.write(b"CHANGED")  # it is a file like others now
+        self.assertEqual((self.export / "ours/small.raw").read_bytes()[:7], b"CHANGED")
+
+    def test_under_another_name_or_mode_it_is_published_all_the_same(self):
+        with self.mounted("profile=off") as m:
+            os.rename(m.path / "moved/disk.raw", m.path / "moved/other.raw")
+            self.assert_read_only(lambda: open(m.path / "moved/other.raw", "r+b"))
+            os.chmod(m.path / "moved/other.raw", 0o600)
+            self.assert_read_only(lambda: open(m.path / "moved/other.raw", "r+b"))
+            os.link(m.path / "moved/other.raw", m.path / "moved/link.raw")
+            self.assert_read_only(lambda: open(m.path / "moved/link.raw", "r+b"))
+            os.unlink(m.path / "moved/link.raw")
+            self.assertEqual((m.path / "moved/other.raw").read_bytes(),
+                             self.content["moved/disk.raw"])
+
+
 class Profiles(Published):
     IMAGES = {"box/disk.raw": 768, "learn/disk.raw": SMALL}
 

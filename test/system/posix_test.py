@@ -379,6 +379,15 @@ class Content(WritingTest):
         self.assertEqual(os.copy_file_range(a, a, 5_000, 100, MB), 5_000)
         self.assertEqual(os.pread(a, 5_000, MB), data[100:5_100])
         self.assertEqual(os.copy_file_range(a, b, 10, IMAGE), 0)
+        # What was copied is below what is written next, also when that is the first write.
+        data = (self.here / "a").read_bytes()
+        for size in (3_000, 3 * MB):
+            self.assertEqual(os.copy_file_range(a, c := self.open(f"copy-{size}"), size, 0, 0), size)
+            os.pwrite(c, b"next", 7)
+            want = data[:7] + b"next" + data[11:size]
+            self.assertEqual(os.pread(c, size + 1, 0), want)
+            os.ftruncate(c, size - 5)
+            self.assertEqual((self.here / f"copy-{size}").read_bytes(), want[:-5])
         run("cp", "--reflink=auto", self.here / "a", self.here / "c")
         self.assert_same_as_server()
 

@@ -17,6 +17,7 @@ import testbed
 from testbed import SLIPWAY, Mount, TempTree, run, stopped_server, wait_for
 
 UNSENT = 33
+CONFLICT = 34
 
 
 def has_ended(pid):
@@ -197,6 +198,156 @@ class WriteBack(unittest.TestCase):
         self.assertEqual(found, [{"cache": str(base), "source": f"local:{self.export}",
                                   "unsent_bytes": 3000, "unsent_files": 1}])
         run(SLIPWAY, "recover", base)
+
+    def crash_with_unsent(self, m):
+        """Kills the mount's process while the server does not answer."""
+        fd = os.open(m.path / "disk", os.O_RDWR)
+        with stopped_server(m):
+            os.pwrite(fd, b"new" * 1000, 0)
+            self.assertGreater(self.unsent(m), 0)
+            testbed.kill_pid(m.status()["pid"])
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+    def listed(self, cache):
+        told = run(SLIPWAY, "recover", "--json", check=False)
+        return [entry for entry in json.loads(told.stdout) if entry["cache"] == str(cache)]
+
+    def test_umount_of_a_mount_that_was_killed_says_what_is_unsent(self):
+        m = self.mount()
+        self.crash_with_unsent(m)
+        told = run(SLIPWAY, "flush", m.path, check=False)
+        self.assertEqual(told.returncode, 32)
+        self.assertIn("has died", told.stderr)
+        told = run(SLIPWAY, "umount", m.path, check=False)
+        self.assertEqual(told.returncode, UNSENT)
+        self.assertIn("2.9 KiB of writes to 1 file are NOT on the server", told.stderr)
+        self.assertIn("mounted again", told.stderr)
+        self.assertIn(f"slipway recover {m.cache}", told.stderr)
+        self.assertFalse(os.path.ismount(m.path))
+        # The cache is not in the usual place, but is known.
+        self.assertEqual(self.listed(m.cache), [{"cache": str(m.cache), "unsent_bytes": 3000,
+                                                 "source": f"local:{self.export}",
+                                                 "unsent_files": 1}])
+        told = json.loads(run(SLIPWAY, "recover", "--json", m.cache).stdout)
+        self.assertEqual(told, {"cache": str(m.cache), "source": f"local:{self.export}",
+                                "sent_bytes": 3000, "unsent_bytes": 0, "unsent_files": 0,
+                                "conflicts": []})
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+        self.assertEqual(self.listed(m.cache), [])
+        m.__enter__()
+        m.umount()
+
+    def test_umount_of_a_mount_that_was_killed_and_recovered_has_nothing_to_say(self):
+        m = self.mount()
+        self.crash_with_unsent(m)
+        run(SLIPWAY, "recover", m.cache)
+        told = run(SLIPWAY, "umount", m.path)
+        self.assertEqual(told.stderr, "")
+        m.__enter__()
+        testbed.kill_pid(m.status()["pid"])
+        self.assertEqual(run(SLIPWAY, "umount", m.path).stderr, "", "nothing was unsent")
+
+    def test_a_mount_over_a_killed_one_with_another_cache_says_what_that_left(self):
+        m = self.mount()
+        self.crash_with_unsent(m)
+        first, m.cache = m.cache, self.dir / "second"
+        m.__enter__()
+        self.assertIn(f"slipway recover {first}", m.result.stderr)
+        m.umount()
+        run(SLIPWAY, "recover", first)
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
+
+    def conflict(self, m):
+        """Somebody else changes a file that has unsent writes here."""
+        fd = os.open(m.path / "disk", os.O_RDWR)
+        os.pwrite(fd, b"mine", 0)
+        with open(self.export / "disk", "r+b") as there:
+            there.write(b"theirs")
+        return fd
+
+    def test_flush_and_invalidate_tell_of_conflicts_once(self):
+        for command in ("flush", "invalidate"):
+            with self.subTest(command=command):
+                m = self.mount("lease=no", name=command, cache=f"cache-{command}")
+                fd = self.conflict(m)
+                told = run(SLIPWAY, command, m.path, check=False)
+                os.close(fd)
+                self.assertEqual(told.returncode, CONFLICT)
+                self.assertIn(": 1 conflict:", told.stderr)
+                self.assertIn("disk.conflict-", told.stderr)
+                run(SLIPWAY, command, m.path)
+                told = run(SLIPWAY, "umount", m.path, check=False)
+                self.assertEqual(told.returncode, CONFLICT, "of the whole mount")
+                self.assertIn("disk.conflict-", told.stderr)
+                for copy in self.export.glob("*.conflict-*"):
+                    copy.unlink()
+
+    def test_umount_tells_of_a_conflict_that_comes_with_the_last_checkpoint(self):
+        m = self.mount("lease=no", "io_timeout=1")
+        fd = os.open(m.path / "disk", os.O_RDWR)
+        with stopped_server(m):
+            os.pwrite(fd, b"mine", 0)
+            with open(self.export / "disk", "r+b") as there:
+                there.write(b"theirs")
+            os.close(fd)
+            umount = subprocess.Popen([SLIPWAY, "umount", m.path], stderr=subprocess.PIPE, text=True)
+            self.addCleanup(testbed.stop, umount)
+            table = pathlib.Path("/proc/self/mountinfo")
+            wait_for(lambda: str(m.path) not in table.read_text(), "the mountpoint to be free")
+        told = umount.communicate(timeout=60)[1]
+        self.assertEqual(umount.returncode, CONFLICT)
+        self.assertIn("disk.conflict-", told)
+
+    def test_umount_tells_what_is_unsent_when_the_process_is_killed_meanwhile(self):
+        m = self.mount()
+        pid = m.status()["pid"]
+        fd = os.open(m.path / "disk", os.O_RDWR)
+        with stopped_server(m):
+            os.pwrite(fd, b"new" * 1000, 0)
+            os.close(fd)
+            umount = subprocess.Popen([SLIPWAY, "umount", m.path], stderr=subprocess.PIPE, text=True)
+            self.addCleanup(testbed.stop, umount)
+            table = pathlib.Path("/proc/self/mountinfo")
+            wait_for(lambda: str(m.path) not in table.read_text(), "the mountpoint to be free")
+            testbed.kill_pid(pid)
+        told = umount.communicate(timeout=60)[1]
+        self.assertEqual(umount.returncode, UNSENT)
+        self.assertIn(f"slipway recover {m.cache}", told)
+        run(SLIPWAY, "recover", m.cache)
+
+    def test_a_log_that_is_larger_than_the_disk_is_told_at_the_mount(self):
+        m = self.mount("log_size=1000T")
+        self.assertIn("log_size is 1000.0 TiB, but", m.result.stderr)
+        self.assertEqual(m.result.stderr.count("\n"), 1)
+        self.assertEqual(self.mount(name="other", cache="cache-2").result.stderr, "")
+
+    def test_status_says_who_may_write_and_what_waits(self):
+        m = self.mount()
+        self.assertIn("access     writable\n", run(SLIPWAY, "status", m.path).stdout)
+        self.assertIs(m.status()["writable"], True)
+        ro = self.mount("ro", name="ro", cache="cache-2")
+        self.assertIn("access     read-only (mounted with -o ro)\n",
+                      run(SLIPWAY, "status", ro.path).stdout)
+        self.assertIs(ro.status()["writable"], False)
+        self.assertEqual(ro.status()["read_only_why"], "mounted with -o ro")
+        self.assertIn("0 B unsent in 0 files", run(SLIPWAY, "status", m.path).stdout)
+        self.write(m, b"new" * 1000)
+        self.assertIn("2.9 KiB unsent in 1 file,", run(SLIPWAY, "status", m.path).stdout)
+
+    def test_a_timeout_that_is_no_time_is_refused_with_its_range(self):
+        for command in ("umount", "flush", "invalidate"):
+            for bad in ("soon", "-1", "inf", "nan", "1e9"):
+                told = run(SLIPWAY, command, f"--timeout={bad}", self.dir, check=False)
+                self.assertEqual(told.returncode, 1, (command, bad))
+                self.assertIn("from 0 to 1000000", told.stderr)
+
+    def test_a_path_below_a_link_to_a_mount_is_a_path_of_the_mount(self):
+        m = self.mount()
+        self.write(m, b"new" * 1000)
+        (self.dir / "link").symlink_to(m.path)
+        run(SLIPWAY, "flush", self.dir / "link" / "disk")
+        self.assertEqual((self.export / "disk").read_bytes(), b"new" * 1000)
 
     def test_a_remount_takes_over_from_a_process_that_still_sends(self):
         m = self.mount("io_timeout=1")  # umount(8) looks at the mount, which has to ask the server

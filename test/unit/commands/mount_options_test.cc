@@ -108,6 +108,36 @@ TEST_CASE("typos, bad values and contradictions are refused by name") {
   CHECK_FALSE(parse("Port=22", kUser, "local:/vms").has_value());
 }
 
+TEST_CASE("a read-only mount refuses the options of writing, by name") {
+  for (const char* option : {"write=through", "write=back", "durability=remote", "lease=no",
+                             "lease_wait=3", "log_size=1G", "log_wait=3", "write_published"}) {
+    CAPTURE(option);
+    CHECK(error_of(option) == "accepted");
+    const std::string message = error_of(std::string("ro,") + option);
+    CHECK(message.find("options 'ro' and '" +
+                       std::string(option).substr(0, std::string(option).find('=')) + "'") == 0);
+    CHECK(error_of(std::string(option) + ",ro").find("contradict") != std::string::npos);
+    CHECK(error_of(std::string("ro,") + option + ",rw") == "accepted");
+  }
+  CHECK(error_of("ro,consistency=session,writable_opens") == "accepted");
+}
+
+TEST_CASE("consistency says how long names are believed, and contradicts attr_timeout where it does") {
+  CHECK(parse("consistency=poll=7")->attr_timeout == std::chrono::seconds(7));
+  CHECK(parse("consistency=session")->attr_timeout > std::chrono::hours(24));
+  CHECK(parse("consistency=close-to-open")->attr_timeout == std::chrono::seconds(1));
+  CHECK(parse("attr_timeout=5,consistency=close-to-open")->attr_timeout == std::chrono::seconds(5));
+  CHECK(parse("consistency=session,consistency=close-to-open")->attr_timeout ==
+        std::chrono::seconds(1));
+  for (const char* both : {"consistency=session,attr_timeout=5", "attr_timeout=5,consistency=poll=7"}) {
+    CAPTURE(both);
+    CHECK(error_of(both).find("'consistency=' and 'attr_timeout=' contradict") != std::string::npos);
+  }
+  CHECK(error_of("consistency=poll=often").find("from 0 to 1000000") != std::string::npos);
+  CHECK(error_of("lease=no,lease_wait=3").find("'lease=no' and 'lease_wait='") !=
+        std::string::npos);
+}
+
 TEST_CASE("the limits of numbers are inside") {
   CHECK(parse("connections=1").has_value());
   CHECK(parse("connections=16").has_value());

@@ -178,15 +178,46 @@ TEST_CASE("a file with unsent data shows blocks for it, at most as many as its s
   auto file = attributes(10, FileType::kRegular, 0);
   const auto node = table.see("f", file, 1).nodeid;
   const auto allocated = [&] { return table.find(node).value().attributes.allocated; };
-  table.set_ours(file.version.id, {100, {2, 0}, 100});
+  table.set_ours(file.version.id, {1, 100, {2, 0}, 100});
   CHECK(allocated() == 4096);
-  table.set_ours(file.version.id, {kMiB, {3, 0}, 5000});
+  table.set_ours(file.version.id, {2, kMiB, {3, 0}, 5000});
   CHECK(allocated() == 8192);
-  table.set_ours(file.version.id, {100, {4, 0}, 5000});
+  table.set_ours(file.version.id, {3, 100, {4, 0}, 5000});
   CHECK(allocated() == 4096);
-  table.set_ours(file.version.id, {0, {5, 0}, 0});
+  table.set_ours(file.version.id, {4, 0, {5, 0}, 0});
   CHECK(allocated() == 0);
   file.allocated = 65536;
-  table.end_ours(file.version.id, file, at(6));
+  table.end_ours(file.version.id, file, 4, at(6));
   CHECK(allocated() == 65536);
+}
+
+TEST_CASE("who tells late of a write or a commit does not undo what a later one told") {
+  Table table;
+  auto file = attributes(10, FileType::kRegular, 0);
+  const auto node = table.see("f", file, 1).nodeid;
+  const auto size = [&] { return table.find(node).value().attributes.version.size; };
+  const auto write = [&](std::uint64_t number, std::uint64_t to) {
+    table.set_ours(file.version.id, {number, to, {2, 0}, 100});
+  };
+  const auto commit = [&](std::uint64_t number, std::uint64_t at_size) {
+    Attributes applied = file;
+    applied.version.size = at_size;
+    table.end_ours(file.version.id, applied, number, at(6));
+  };
+  write(2, 200);
+  write(1, 100);
+  CHECK(size() == 200);
+  commit(1, 100);  // of the first alone
+  CHECK(size() == 200);
+  CHECK(table.is_ours(node));
+  commit(2, 200);
+  CHECK_FALSE(table.is_ours(node));
+  write(2, 200);  // the writer comes last
+  CHECK_FALSE(table.is_ours(node));
+  write(3, 300);
+  CHECK(table.is_ours(node));
+  table.drop_ours(file.version.id, 2);
+  CHECK(table.is_ours(node));
+  table.drop_ours(file.version.id, 3);
+  CHECK_FALSE(table.is_ours(node));
 }

@@ -263,4 +263,42 @@ TEST_CASE("without space nothing changes, and the commit succeeds once there is 
   REQUIRE(::umount2(f.path_of("vm/deep").c_str(), MNT_DETACH) == 0);
 }
 
+TEST_CASE("a sum of bytes that 64 bits can't hold is too large for any file system") {
+  CHECK(add_saturated(UINT64_MAX - 5, 5) == UINT64_MAX);
+  CHECK(add_saturated(UINT64_MAX - 5, 6) == UINT64_MAX);
+  CHECK(add_saturated(UINT64_MAX, UINT64_MAX) == UINT64_MAX);
+  CHECK(add_saturated(3, 4) == 7);
+  constexpr std::uint64_t kMetadata = 256 * 1024;
+  constexpr std::uint64_t kBlock = 4096;
+  constexpr std::uint64_t kFree = 1000;
+  constexpr std::uint64_t kMost = kFree * kBlock - kMetadata - 1;
+  CHECK(is_room(kMost, kBlock, kFree));
+  CHECK(!is_room(kMost + 1, kBlock, kFree));
+  CHECK(!is_room(UINT64_MAX, kBlock, kFree));
+  CHECK(!is_room(UINT64_MAX - kMetadata + 1, kBlock, kFree));
+  CHECK(!is_room(1, kBlock, 0));
+  CHECK(is_room(0, kBlock, 0));  // who only cuts files gets on with a full disk
+}
+
+TEST_CASE("zeros without end are refused for lack of space, and nothing is committed") {
+  if (::geteuid() != 0)
+    return;  // needs privileges
+  CheckpointFixture f;
+  REQUIRE(::mount("tmpfs", f.path_of("vm/deep").c_str(), "tmpfs", 0, "size=4m") == 0);
+  write_file(f.path_of("vm/deep/image"), "image");
+  constexpr std::uint64_t kWhole = kFileSizeMax;  // four of them are 0 modulo 2^64
+  Part part;
+  for (int i = 0; i < 4; ++i)
+    part.range(0, StageKind::kZero, 0, kWhole);
+  REQUIRE(f.stage(1, 0, part).has_value());
+  CHECK(f.commit(1, 1, {f.file_of("vm/deep/image", kWhole)}).error().code == ErrorCode::kNoSpace);
+  CHECK(!fs::exists(f.group_directory() + "/commit-1"));
+  CHECK(content_of(f.path_of("vm/deep/image")) == "image");
+  // Zeros behind the file's end need no space.
+  CHECK(f.commit_well(1, 1, {f.file_of("vm/deep/image", 5)}).files[0].status == 0);
+  CHECK(content_of(f.path_of("vm/deep/image")) == std::string(5, '\0'));
+  f.store.reset();
+  REQUIRE(::umount2(f.path_of("vm/deep").c_str(), MNT_DETACH) == 0);
+}
+
 }  // namespace slipway

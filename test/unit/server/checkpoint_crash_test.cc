@@ -247,4 +247,30 @@ TEST_CASE("a commit that a living session works on is not taken for a crashed on
   CHECK(f.read_number() == 1);
 }
 
+TEST_CASE("who only reads finishes a crashed commit, and leaves one to a living session") {
+  CounterFixture f;
+  f.checkpoints.reset();
+  CHECK(!Checkpoints::has_unfinished(f.dir / "none").value());
+  CHECK(Checkpoints::finish(f.dir / "none", *f.store).value() == 0);
+  CHECK(!fs::exists(f.dir / "none"));
+  CHECK(!Checkpoints::has_unfinished(f.journals).value());
+  f.reopen();
+  const std::vector<CommitFile> files = {f.file_of("vm/a", 14), f.file_of("vm/b", 14)};
+  REQUIRE(run_child("checkpoint-between-extents@2", [&] {
+            return f.stage_number(1) ? f.commit_number(1, files) : kTornExit;
+          }) == kFaultExitCode);
+  CHECK(Checkpoints::has_unfinished(f.journals).value());
+  {
+    const std::string lock = f.group_directory() + "/lock";
+    const UniqueFd held(::open(lock.c_str(), O_RDWR | O_CLOEXEC));
+    REQUIRE(::flock(held.get(), LOCK_EX) == 0);
+    CHECK(Checkpoints::finish(f.journals, *f.store).value() == 0);
+    CHECK(Checkpoints::has_unfinished(f.journals).value());
+  }
+  CHECK(Checkpoints::finish(f.journals, *f.store).value() == 1);
+  CHECK(f.read_number() == 1);
+  CHECK(!Checkpoints::has_unfinished(f.journals).value());
+  CHECK(Checkpoints::finish(f.journals, *f.store).value() == 0);
+}
+
 }  // namespace slipway

@@ -116,6 +116,42 @@ TEST_CASE("one mount holds a lease, tells who wants it, and hands it over with a
   CHECK(second.leases[0].wanted_by.empty());
 }
 
+TEST_CASE("no epoch comes twice, however fast a lease comes and goes") {
+  Fixture f;
+  const auto a = f.store(1, 1);
+  std::uint64_t last = 0;
+  for (unsigned i = 0; i < 5; ++i) {
+    const std::uint64_t epoch = acquire(*a, "vm").leases[0].epoch;
+    CHECK(epoch > last);
+    last = epoch;
+    CHECK(release(*a, "vm", epoch).outcome == LeaseOutcome::kDone);
+    f.now_ms -= i == 3 ? 1'000'000 : 0;
+  }
+}
+
+TEST_CASE("a client is told which leases it has, also those of its earlier mounts") {
+  Fixture f;
+  const auto before = f.store(1, 1);
+  const auto other = f.store(2, 2);
+  acquire(*before, "vm");
+  acquire(*before, "other");
+  acquire(*other, "theirs");
+  const auto after = f.store(1, 3);
+  release(*after, "other", acquire(*after, "other").leases[0].epoch);
+  acquire(*after, "other");
+  const LeaseReply all = *after->answer({LeaseAction::kList, "", "", 0, 0});
+  REQUIRE(all.leases.size() == 3);
+  CHECK((all.leases[0].ours && all.leases[0].mine));  // other
+  CHECK_FALSE(all.leases[1].ours);                    // theirs
+  CHECK((all.leases[2].ours && !all.leases[2].mine));  // vm
+  // Where only one group can be reached, the rest is of no use.
+  const auto deep = f.store(1, 4, "vm/deep");
+  const LeaseReply reached = *deep->answer({LeaseAction::kList, "", "", 0, 0});
+  REQUIRE(reached.leases.size() == 3);
+  CHECK_FALSE(reached.leases[0].ours);
+  CHECK(reached.leases[2].ours);
+}
+
 TEST_CASE("expiry makes a lease claimable, not void") {
   Fixture f;
   const auto a = f.store(1, 1);
@@ -199,6 +235,34 @@ TEST_CASE("nothing is left of leases that were given back") {
   CHECK(a->list("")->leases.empty());
 }
 
+TEST_CASE("names that are only mentioned leave nothing behind, and are not kept in mind") {
+  Fixture f;
+  const auto a = f.store(1, 1);
+  for (const std::string group : {"vm", "made up", "another"}) {
+    CHECK(enters(*a, group, kChange) == kPasses);
+    CHECK(enters(*a, group) == kPasses);
+  }
+  for (const std::string group : {"made up", "another"}) {
+    CHECK(renew(*a, group, 5).outcome == LeaseOutcome::kLost);
+    CHECK(enters(*a, group) == kPasses);
+    CHECK(release(*a, group, 5).outcome == LeaseOutcome::kLost);
+  }
+  CHECK(a->break_lease("made up", 5)->outcome == LeaseOutcome::kLost);
+  CHECK(std::filesystem::is_empty(f.leases()));
+  renew(*a, "vm", 5);  // but this one is there
+  CHECK(enters(*a, "vm") == ErrorCode::kLeaseLost);
+}
+
+TEST_CASE("who waited in vain leaves nothing behind either") {
+  Fixture f;
+  const auto a = f.store(1, 1);
+  const auto b = f.store(2, 2);
+  const std::uint64_t epoch = acquire(*a, "vm").leases[0].epoch;
+  REQUIRE(acquire(*b, "vm").outcome == LeaseOutcome::kHeld);
+  release(*a, "vm", epoch);
+  CHECK(std::filesystem::is_empty(f.leases()));
+}
+
 TEST_CASE("records that are torn, planted or others' to write are not believed") {
   Fixture f;
   const auto a = f.store(1, 1);
@@ -277,6 +341,24 @@ TEST_CASE("another user's record counts when that user may write there, and can 
   CHECK_FALSE(takes(3));
   f.now_ms += kLengthMs;
   CHECK(as(kBob, [&] { return takes(2); }));
+}
+
+TEST_CASE("who may not write somewhere can't break a lease there") {
+  if (::geteuid() != 0)
+    return;
+  Fixture f;
+  const std::uint64_t epoch = acquire(*f.store(1, 1), "vm").leases[0].epoch;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setresuid(12345, 12345, 12345) != 0)
+      ::_exit(2);
+    const auto reply = f.store(2, 2)->break_lease("vm", epoch);
+    ::_exit(!reply && reply.error().code == ErrorCode::kAccessDenied ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+  CHECK(f.store(1, 1)->list("")->leases.size() == 1);
 }
 
 TEST_CASE("a passage keeps the lease where it is, also against other processes") {

@@ -264,7 +264,7 @@ TEST_CASE("a file that is opened for writing loses its manifest first, for good"
   const std::string manifest = f.state + "/" + manifest_path(published.version.id);
   REQUIRE(fs::exists(manifest));
   SECTION("by open") {
-    const auto file = f.store->open_for_writing({"vm/disk", {}}).value();
+    const auto file = f.store->open_for_writing({"vm/disk", {}}, Published::kMayChange).value();
     CHECK(file->manifest() == nullptr);
     CHECK(file->writable_fd().has_value());
   }
@@ -272,10 +272,11 @@ TEST_CASE("a file that is opened for writing loses its manifest first, for good"
     MakeRequest request;
     request.directory = {"vm", {}};
     request.name = "disk";
+    request.even_published = true;
     CHECK(!f.store->make(request).value().reply.made);
   }
   SECTION("for a checkpoint") {
-    CHECK(f.store->open_target({"vm/disk", {}}).has_value());
+    CHECK(f.store->open_target({"vm/disk", {}}, Published::kMayChange).has_value());
   }
   CHECK(!fs::exists(manifest));
   CHECK(f.store->open({"vm/disk", {}}).value()->manifest() == nullptr);
@@ -288,7 +289,8 @@ TEST_CASE("published content that is named by its root is not written to") {
   const std::string name = "vm/disk@" + to_text(published.root);
   const auto opened = f.store->open({name, {}});
   REQUIRE(opened.has_value());
-  CHECK(f.store->open_for_writing({name, {}}).error().code == ErrorCode::kReadOnly);
+  CHECK(f.store->open_for_writing({name, {}}, Published::kMayChange).error().code ==
+        ErrorCode::kReadOnly);
   SetattrRequest setattr;
   setattr.node = {name, {}};
   setattr.mask = kSetMode;

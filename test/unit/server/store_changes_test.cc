@@ -97,7 +97,7 @@ TEST_CASE("what is there already is opened, or refused when that was asked for")
 
 TEST_CASE("a file is opened for writing without following anything") {
   ChangeFixture f;
-  const auto file = f.store->open_for_writing({"vm/disk", f.id("vm/disk")}).value();
+  const auto file = f.store->open_for_writing({"vm/disk", f.id("vm/disk")}, Published::kStays).value();
   write_to(*file, "D");
   CHECK(f.content("vm/disk") == "Disk");
   Bytes data;
@@ -105,11 +105,11 @@ TEST_CASE("a file is opened for writing without following anything") {
   CHECK(as_text(data) == "Disk");
   CHECK(f.store->open({"vm/disk", {}}).value()->writable_fd().error().code == ErrorCode::kReadOnly);
   fs::create_symlink("disk", f.root + "/vm/link");
-  CHECK(f.store->open_for_writing({"vm/link", {}}).error().code == ErrorCode::kLoop);
-  CHECK(f.store->open_for_writing({"vm", {}}).error().code == ErrorCode::kIsDirectory);
-  CHECK(f.store->open_for_writing({"vm/none", {}}).error().code == ErrorCode::kNotFound);
-  CHECK(f.store->open_for_writing({".slipway/id", {}}).error().code == ErrorCode::kNotFound);
-  CHECK(f.store->open_for_writing({"vm/disk", {0, 1}}).error().code == ErrorCode::kStale);
+  CHECK(f.store->open_for_writing({"vm/link", {}}, Published::kStays).error().code == ErrorCode::kLoop);
+  CHECK(f.store->open_for_writing({"vm", {}}, Published::kStays).error().code == ErrorCode::kIsDirectory);
+  CHECK(f.store->open_for_writing({"vm/none", {}}, Published::kStays).error().code == ErrorCode::kNotFound);
+  CHECK(f.store->open_for_writing({".slipway/id", {}}, Published::kStays).error().code == ErrorCode::kNotFound);
+  CHECK(f.store->open_for_writing({"vm/disk", {0, 1}}, Published::kStays).error().code == ErrorCode::kStale);
 }
 
 TEST_CASE("changes below a symbolic link are refused and reach nothing") {
@@ -128,7 +128,7 @@ TEST_CASE("changes below a symbolic link are refused and reach nothing") {
     CHECK(f.store->rename({1, {directory, {}}, "victim", {"vm", {}}, "x", 0}).error().code ==
           ErrorCode::kNotDirectory);
   }
-  CHECK(f.store->open_for_writing({"out/victim", {}}).error().code == ErrorCode::kStale);
+  CHECK(f.store->open_for_writing({"out/victim", {}}, Published::kStays).error().code == ErrorCode::kStale);
   CHECK(fs::exists(f.dir / "outside/victim"));
   CHECK(!fs::exists(f.dir / "outside/x"));
   CHECK(!fs::exists(f.root + "/vm/x"));
@@ -298,7 +298,7 @@ TEST_CASE("a copy stays on the server and says how far it came") {
   ChangeFixture f;
   write_file(f.root + "/vm/from", std::string(100'000, 'f'));
   const auto from = f.store->open({"vm/from", {}}).value();
-  const auto to = f.store->open_for_writing({"vm/disk", {}}).value();
+  const auto to = f.store->open_for_writing({"vm/disk", {}}, Published::kStays).value();
   const Attributes before = to->attributes().value();
   const ChangeReply copied = f.store->copy({1, 1, 10, 2, 4, 50'000}, *from, *to).value();
   CHECK(copied.bytes == 50'000);

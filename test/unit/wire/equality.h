@@ -111,7 +111,7 @@ inline bool same(const PutProfileRequest& a, const PutProfileRequest& b) {
 inline bool same(const MakeRequest& a, const MakeRequest& b) {
   return a.operation == b.operation && a.kind == b.kind && a.directory == b.directory &&
          a.name == b.name && a.mode == b.mode && a.target == b.target && a.handle == b.handle &&
-         a.exclusive == b.exclusive;
+         a.exclusive == b.exclusive && a.even_published == b.even_published;
 }
 
 inline bool same(const MakeReply& a, const MakeReply& b) {
@@ -165,6 +165,7 @@ inline bool same(const CommitFile& a, const CommitFile& b) {
 
 inline bool same(const CommitRequest& a, const CommitRequest& b) {
   return a.group == b.group && a.checkpoint == b.checkpoint && a.parts == b.parts &&
+         a.even_published == b.even_published &&
          std::equal(a.files.begin(), a.files.end(), b.files.begin(), b.files.end(),
                     [](const CommitFile& x, const CommitFile& y) { return same(x, y); });
 }

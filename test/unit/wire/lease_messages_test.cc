@@ -59,7 +59,12 @@ TEST_CASE("a lease reply counts its entries and their names, and its entries can
   CHECK_FALSE(reply_accepts(
       [](LeaseReply& m) { m.leases[0].wanted_by = std::string(kLeaseNameMax + 1, 'w'); }));
   CHECK_FALSE(reply_accepts([](LeaseReply& m) { m.leases[0].epoch = 0; }));
-  CHECK_FALSE(reply_accepts([](LeaseReply& m) { m.leases[1].mine = true; }));
+  CHECK_FALSE(reply_accepts([](LeaseReply& m) { m.leases[1].ours = true; }));
+  CHECK_FALSE(reply_accepts([](LeaseReply& m) {
+    m.leases[0].mine = true;
+    m.leases[0].ours = false;
+  }));
+  CHECK(reply_accepts([](LeaseReply& m) { m.leases[0].mine = m.leases[0].ours = true; }));
   CHECK_FALSE(reply_accepts([](LeaseReply& m) { m.outcome = static_cast<LeaseOutcome>(3); }));
 }
 

@@ -82,7 +82,11 @@ TEST_CASE("types, booleans and reserved fields have only their values") {
     CHECK(accepts(m) == (type <= 7));
   }
   CHECK(accepts(OpenRequest{1, {}, kOpenWrite}));
-  CHECK_FALSE(accepts(OpenRequest{1, {}, 2}));
+  CHECK(accepts(OpenRequest{1, {}, kOpenWrite | kOpenPublished}));
+  CHECK_FALSE(accepts(OpenRequest{1, {}, kOpenPublished}));
+  CHECK_FALSE(accepts(OpenRequest{1, {}, 4}));
+  CHECK_FALSE(accepts(OpenRequest{1, {}, kOpenWrite | 4}));
+  CHECK_FALSE(accepts(OpenRequest{1, {}, 0x80000000}));
   CHECK_FALSE(accepts(OpenRequest{0, {}, 0}));
   CHECK_FALSE(accepts(CloseRequest{0}));
   CHECK(accepts(GetattrRequest{0, {}}));

@@ -203,6 +203,9 @@ void add_reading(std::vector<WireSample>& to) {
                             decode_open_request));
   to.push_back(frame_sample("open_write_request", request(kOpen),
                             OpenRequest{5, sample_node(), kOpenWrite}, decode_open_request));
+  to.push_back(frame_sample("open_published_request", request(kOpen),
+                            OpenRequest{5, sample_node(), kOpenWrite | kOpenPublished},
+                            decode_open_request));
   to.push_back(
       frame_sample("close_request", request(kClose), CloseRequest{5}, decode_close_request));
   to.push_back(frame_sample("open_reply", reply(kOpen), sample_attributes(), decode_attributes));
@@ -259,6 +262,7 @@ void add_changes(std::vector<WireSample>& to) {
   link.target = "../base/disk.img";
   link.handle = 0;
   link.exclusive = false;
+  link.even_published = true;
   to.push_back(frame_sample("make_symlink_request", request(kMake), link, decode_make_request));
   to.push_back(frame_sample("make_reply", reply(kMake), MakeReply{true, sample_attributes()},
                             decode_make_reply));
@@ -493,6 +497,7 @@ CommitRequest sample_commit_request() {
   m.parts = 4;
   m.files = {{sample_node(), 0, sample_version(70000), 70000, 80000, {1700000002, 3}},
              {{"", kImageId}, 5, sample_version(4096), 100, 0, {1700000003, 4}}};
+  m.even_published = true;
   return m;
 }
 
@@ -501,6 +506,7 @@ LeaseReply sample_lease_reply() {
   held.group = "vm";
   held.epoch = 7;
   held.held = true;
+  held.ours = true;
   held.host = "host7";
   held.user = "ann";
   held.uid = 1000;

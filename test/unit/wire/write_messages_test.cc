@@ -85,8 +85,16 @@ TEST_CASE("what is made is a file, a directory or a symbolic link with a target"
   CHECK(accepts_changed(file, [](auto& m) { m.mode = 07777; }));
   CHECK_FALSE(accepts_changed(file, [](auto& m) { m.mode = 010000; }));
   Bytes body = body_of(file);
-  body.back() = std::byte{2};  // "exclusive" is 0 or 1
-  CHECK_FALSE(decode_make_request(body).has_value());
+  for (const unsigned flags : {0U, 1U, 2U, 3U}) {
+    body.back() = static_cast<std::byte>(flags);
+    const MakeRequest decoded = decode_make_request(body).value();
+    CHECK(decoded.exclusive == ((flags & 1U) != 0));
+    CHECK(decoded.even_published == ((flags & 2U) != 0));
+  }
+  for (const unsigned flags : {4U, 5U, 128U, 255U}) {
+    body.back() = static_cast<std::byte>(flags);
+    CHECK_FALSE(decode_make_request(body).has_value());
+  }
   body = body_of(MakeReply{true, sample_attributes()});
   body.front() = std::byte{2};
   CHECK_FALSE(decode_make_reply(body).has_value());
@@ -97,8 +105,8 @@ TEST_CASE("a rename has one flag at most, a change of attributes only known ones
     CHECK(accepts_changed(sample_rename_request(), [&](auto& m) { m.flags = flags; }));
   for (const std::uint32_t flags : {3U, 4U, 0x80000000U})
     CHECK_FALSE(accepts_changed(sample_rename_request(), [&](auto& m) { m.flags = flags; }));
-  CHECK(accepts_changed(sample_setattr_request(), [](auto& m) { m.mask = 31; }));
-  CHECK_FALSE(accepts_changed(sample_setattr_request(), [](auto& m) { m.mask = 32; }));
+  CHECK(accepts_changed(sample_setattr_request(), [](auto& m) { m.mask = 63; }));
+  CHECK_FALSE(accepts_changed(sample_setattr_request(), [](auto& m) { m.mask = 64; }));
   CHECK_FALSE(accepts_changed(sample_setattr_request(), [](auto& m) { m.mode = 010000; }));
   CHECK_FALSE(accepts_changed(sample_setattr_request(),
                               [](auto& m) { m.mtime.nanoseconds = 1'000'000'000; }));
@@ -178,6 +186,10 @@ TEST_CASE("a commit names a bounded number of files, each kept up to its size at
   CHECK(accepts_changed(commit, [](auto& m) { m.parts = kStagePartsMax; }));
   CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.parts = kStagePartsMax + 1; }));
   CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.checkpoint = 0; }));
+  CHECK(accepts_changed(commit, [](auto& m) { m.even_published = false; }));
+  Bytes body = body_of(commit);
+  body[body.size() - 4] = std::byte{2};  // of the flags, only the first bit
+  CHECK_FALSE(decode_commit_request(body).has_value());
   CHECK(accepts_changed(commit, [](auto& m) { m.files.clear(); }));
   CHECK(accepts_changed(commit, [](auto& m) { m.files.resize(kCommitFilesMax, m.files[0]); }));
   CHECK_FALSE(

@@ -30,6 +30,14 @@ class FakeSession final : public RemoteSession {
     }
     LeaseReply reply;
     reply.whole_export = whole_export;
+    if (request.action == LeaseAction::kList) {
+      reply = list(request.group);
+      lock.unlock();
+      done(reply);
+      return 1;
+    }
+    if (request.action == LeaseAction::kRelease)
+      left.erase(request.path);
     LeaseEntry entry;
     entry.group = whole_export ? "vm" : request.path;
     entry.held = true;
@@ -37,7 +45,7 @@ class FakeSession final : public RemoteSession {
     entry.expires_in_ms = 60'000;
     entry.host = others.contains(request.path) ? "there" : "here";
     entry.user = "ann";
-    entry.mine = !others.contains(request.path);
+    entry.mine = entry.ours = !others.contains(request.path);
     if (!entry.mine)
       reply.outcome = request.action == LeaseAction::kAcquire ? LeaseOutcome::kHeld
                                                               : LeaseOutcome::kLost;
@@ -68,6 +76,33 @@ class FakeSession final : public RemoteSession {
     return static_cast<std::size_t>(std::count(actions.begin(), actions.end(), action));
   }
 
+  /// Leases of this client, a page of two at a time, and one of somebody else's.
+  LeaseReply list(const std::string& after) {
+    LeaseReply reply;
+    reply.whole_export = whole_export;
+    std::set<std::string> all = left;
+    all.insert("somebody's");
+    for (auto at = all.upper_bound(after); at != all.end(); ++at) {
+      if (reply.leases.size() == 2) {
+        reply.more = true;
+        break;
+      }
+      LeaseEntry entry;
+      entry.group = *at;
+      entry.held = true;
+      entry.epoch = epoch;
+      entry.ours = left.contains(*at);
+      reply.leases.push_back(entry);
+    }
+    return reply;
+  }
+
+  bool has_left(const std::string& group) {
+    const std::lock_guard lock(mutex_);
+    return left.contains(group);
+  }
+
+  std::set<std::string> left;  ///< held by this client, whatever it knows
   bool is_down = false;
   bool is_wanted = false;
   bool whole_export = false;
@@ -167,6 +202,23 @@ struct Asker {
   std::condition_variable changed;
   std::optional<Result<LeaseGate::Hold>> result;
 };
+
+/// All groups are in that state, and there are so many.
+bool become(const LeaseKeeper& keeper, std::size_t count, LeaseState state) {
+  for (unsigned i = 0; i < 500; ++i) {
+    const auto all = keeper.status();
+    if (all.size() == count && std::all_of(all.begin(), all.end(), [&](const LeaseStatus& lease) {
+          return lease.state == state;
+        }))
+      return true;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return false;
+}
+
+TimePoint in_5_s() {
+  return SteadyClock::instance().now() + std::chrono::seconds(5);
+}
 
 bool becomes(const LeaseKeeper& keeper, LeaseState state) {
   for (unsigned i = 0; i < 500; ++i) {
@@ -373,4 +425,159 @@ TEST_CASE("at the end leases are given back, but not those of what stays unsent"
   asker.result.reset();
   keeper.end(SteadyClock::instance().now() + std::chrono::seconds(5));
   CHECK(session.count(LeaseAction::kRelease) == 1);
+}
+
+TEST_CASE("leases that an earlier mount left are looked for, adopted, and given back at the end") {
+  FakeSession session;
+  session.left = {"a", "b", "vm", "x", "y"};
+  FakeWrites writes;
+  {
+    LeaseKeeper keeper(kFast, session, writes.hooks());
+    CHECK(become(keeper, 5, LeaseState::kHeld));
+    Asker asker;
+    keeper.enter({"vm/disk"}, asker.done());
+    CHECK(asker.wait() == kGranted);
+    asker.result.reset();
+    keeper.end(in_5_s());
+  }
+  CHECK(session.left.empty());
+}
+
+TEST_CASE("a mount that ends at once adopts first, and keeps only what is unsent") {
+  FakeSession session;
+  session.left = {"a", "vm"};
+  FakeWrites writes;
+  writes.set({{"vm/disk", 4096, false}});
+  LeaseKeeper keeper(kFast, session, writes.hooks());
+  keeper.end(in_5_s());
+  CHECK(session.left == std::set<std::string>{"vm"});
+}
+
+TEST_CASE("the end waits for nobody who still holds a lease in use") {
+  FakeSession session;
+  session.left = {"vm"};
+  FakeWrites writes;
+  LeaseKeeper keeper(kFast, session, writes.hooks());
+  Asker asker;
+  keeper.enter({"vm/disk"}, asker.done());
+  REQUIRE(asker.wait() == kGranted);
+  keeper.end(in_5_s());
+  CHECK(session.left.empty());
+}
+
+TEST_CASE("what was sent a moment before the end does not keep its lease") {
+  FakeSession session;
+  FakeWrites writes;
+  writes.set({{"vm/disk", 4096, false}});
+  LeaseOptions slow = kFast;
+  slow.again = std::chrono::hours(1);  // nothing but the end makes it look again
+  slow.poll = std::chrono::hours(1);
+  LeaseKeeper keeper(slow, session, writes.hooks());
+  REQUIRE(becomes(keeper, LeaseState::kHeld));
+  session.set([](FakeSession& s) { s.left = {"vm"}; });
+  writes.set({});
+  keeper.end(in_5_s());
+  CHECK(session.left.empty());
+}
+
+TEST_CASE("a server that is away delays adoption, nothing else") {
+  FakeSession session;
+  session.left = {"a"};
+  session.is_down = true;
+  FakeWrites writes;
+  LeaseKeeper keeper(kFast, session, writes.hooks());
+  REQUIRE(session.wait_for(LeaseAction::kList));
+  CHECK(keeper.status().empty());
+  session.set([](FakeSession& s) { s.is_down = false; });
+  CHECK(becomes(keeper, LeaseState::kHeld));
+}
+
+TEST_CASE("what somebody else took before it could be adopted is not ours, and nothing is lost") {
+  FakeSession session;
+  session.left = {"vm"};
+  session.others = {"vm"};
+  FakeWrites writes;
+  LeaseKeeper keeper(kFast, session, writes.hooks());
+  REQUIRE(session.wait_for(LeaseAction::kAcquire));
+  CHECK(become(keeper, 0, LeaseState::kHeld));
+  CHECK_FALSE(writes.refused.has_value());
+}
+
+TEST_CASE("a lease that was asked for, and whose answer never came, is found again") {
+  FakeSession session;
+  FakeWrites writes;
+  LeaseKeeper keeper(kFast, session, writes.hooks());
+  REQUIRE(session.wait_for(LeaseAction::kList));
+  session.set([](FakeSession& s) { s.is_down = true; });
+  Asker asker;
+  keeper.enter({"vm/disk"}, asker.done());
+  CHECK(asker.wait() == ErrorCode::kTimedOut);
+  session.set([](FakeSession& s) {
+    s.is_down = false;
+    s.left = {"vm"};
+  });
+  CHECK(becomes(keeper, LeaseState::kHeld));
+  keeper.end(in_5_s());
+  CHECK(session.left.empty());
+}
+
+TEST_CASE("a release that got no answer is said again, and nobody writes meanwhile") {
+  FakeSession session;
+  FakeWrites writes;
+  LeaseOptions options = kFast;
+  options.idle = milliseconds(50);
+  LeaseKeeper keeper(options, session, writes.hooks());
+  Asker asker;
+  keeper.enter({"vm/disk"}, asker.done());
+  REQUIRE(asker.wait() == kGranted);
+  session.set([](FakeSession& s) {
+    s.is_down = true;
+    s.left = {"vm"};
+  });
+  asker.result.reset();
+  REQUIRE(session.wait_for(LeaseAction::kRelease));
+  Asker late;
+  keeper.enter({"vm/disk"}, late.done());
+  CHECK(late.wait() == ErrorCode::kTimedOut);
+  session.set([](FakeSession& s) { s.is_down = false; });
+  CHECK(session.wait_for(LeaseAction::kRelease));
+  CHECK(become(keeper, 0, LeaseState::kHeld));
+  CHECK_FALSE(session.has_left("vm"));
+}
+
+TEST_CASE("a mount that needs no leases gives back what an earlier one left, and takes none") {
+  FakeSession session;
+  session.left = {"a", "vm"};
+  FakeWrites writes;
+  writes.set({{"vm/disk", 4096, true}, {"other/disk", 4096, true}});
+  LeaseOptions options = kFast;
+  options.only_adopted = true;
+  options.idle = Duration::zero();
+  LeaseKeeper keeper(options, session, writes.hooks());
+  REQUIRE(session.wait_for(LeaseAction::kRelease));
+  CHECK(become(keeper, 1, LeaseState::kHeld));
+  CHECK_FALSE(session.has_left("a"));
+  CHECK(session.has_left("vm"));
+  writes.set({{"vm/disk", 0, true}, {"other/disk", 0, true}});
+  CHECK(become(keeper, 0, LeaseState::kHeld));
+  CHECK_FALSE(session.has_left("vm"));
+}
+
+TEST_CASE("an open soon after a loss waits until what was unsent is sent") {
+  FakeSession session;
+  FakeWrites writes;
+  writes.set({{"vm/disk", 4096, true}});
+  LeaseOptions patient = kFast;
+  patient.wait = std::chrono::hours(1);
+  LeaseKeeper keeper(patient, session, writes.hooks());
+  REQUIRE(becomes(keeper, LeaseState::kHeld));
+  session.set([](FakeSession& s) { s.others = {"vm"}; });
+  REQUIRE(becomes(keeper, LeaseState::kLost));
+  Asker asker;
+  keeper.enter({"vm/disk"}, asker.done());
+  session.set([](FakeSession& s) { s.others.clear(); });
+  REQUIRE(session.wait_for(LeaseAction::kRelease));  // said again: the server may be a new one
+  CHECK(session.count(LeaseAction::kAcquire) == 0);
+  writes.set({});
+  CHECK(asker.wait() == kGranted);
 }

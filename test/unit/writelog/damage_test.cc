@@ -93,6 +93,24 @@ TEST_CASE("after a damage the log goes on, and what was set aside never comes ba
   CHECK(has_log_record_magic(bytes));
 }
 
+TEST_CASE("who only looks at a damaged log leaves it to the next open as it was") {
+  const TempDir dir;
+  const auto headers = make_log(dir.path(), 10, true);
+  flip(segment_path(dir.path(), 1), headers[4]);
+  const auto names = names_in(dir.path());
+  for (int round = 0; round < 2; round++) {
+    LogOptions options = log_options(dir.path());
+    options.look_only = true;
+    SeenLog seen;
+    const auto log = open_log(options, seen);
+    require_patterns(seen, 0, 4);
+    CHECK(log->recovery().damaged);
+    CHECK(names_in(dir.path()) == names);
+  }
+  CHECK(open_log(log_options(dir.path()))->recovery().damaged);
+  CHECK(has_name(dir.path(), "damaged-"));
+}
+
 TEST_CASE("damaged data of a synced write is an error for its readers and for nobody else") {
   const TempDir dir;
   const auto headers = make_log(dir.path(), 10, true);

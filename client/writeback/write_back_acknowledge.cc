@@ -1,0 +1,103 @@
+// What the server did with a checkpoint.
+#include "base/fault_point.h"
+#include "base/log.h"
+#include "writeback/write_back.h"
+
+#include <utility>
+
+namespace slipway {
+
+void WriteBack::acknowledge(std::uint64_t number, const Files& files, const CommitReply& reply) {
+  ++checkpoints_;
+  ++revision_;
+  LogApplied applied;
+  applied.group = kWholeMount;
+  applied.number = number;
+  struct News {
+    FileId id;
+    Attributes after;
+    std::uint64_t newest = 0;
+  };
+  std::vector<std::pair<std::shared_ptr<WrittenFile>, News>> news;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const CommitResult& result = reply.files[i];
+    const std::shared_ptr<WrittenFile>& file = files[i];
+    if (result.status != 0)
+      continue;
+    const WrittenFile::Named named = file->named();
+    apply_to_cache(*file, named.base, *layer_to_send(*file), result.attributes.version);
+    applied.files.push_back({file->number(), result.attributes.version});
+    news.emplace_back(file, News{named.id, result.attributes, 0});
+  }
+  fault_point("writeback-cached");
+  has_unnoted_ = true;
+  unnoted_ = std::move(applied);
+  if (const Status noted = note_applied(); !noted)
+    log_warning("{}", noted.error().message);
+  fault_point("writeback-applied");
+  WriteBackListener* const listener = listener_.load();
+  for (auto& [file, item] : news) {
+    {
+      const std::lock_guard locked(file->mutex_);
+      const bool is_clean = file->active_.empty() && file->closed_.size() == 1;
+      item.newest = is_clean ? file->newest_ : 0;
+    }
+    // Readers go over to the new version before the layer goes.
+    if (listener != nullptr)
+      listener->on_applied(item.id, item.after, item.newest);
+    const std::lock_guard lock(mutex_);
+    const std::lock_guard locked(file->mutex_);
+    unsent_bytes_ -= file->closed_.front().layer->data_bytes();
+    file->closed_.pop_front();
+    file->named_.base = item.after.version;
+    if (file->is_clean_locked()) {
+      file->active_.reset(item.after.version.size);
+      file->mtime_ = item.after.version.mtime;
+      --unsent_files_;
+    }
+    log_->redeclare(file->number_,
+                    {options_.export_key, item.id, file->named_.path, item.after.version});
+  }
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const CommitResult& result = reply.files[i];
+    if (result.status == 0)
+      continue;
+    if (!result.conflict_name.empty())
+      redirect(files[i], result);
+    else
+      give_up(files[i], result);
+  }
+  forget_clean();
+}
+
+/// Before the next checkpoint is sent: a server can be asked again for its last one only.
+Status WriteBack::note_applied() {
+  if (!unnoted_)
+    return {};
+  if (const auto noted = log_->append_applied(*unnoted_); !noted)
+    return fail(noted.error().code, "the write log could not note what the server has: {}",
+                noted.error().message);
+  unnoted_.reset();
+  has_unnoted_ = false;
+  return {};
+}
+
+/// Files that nobody has open any more and that are clean.
+void WriteBack::forget_clean() {
+  const std::lock_guard lock(mutex_);
+  for (auto item = by_number_.begin(); item != by_number_.end();) {
+    const std::shared_ptr<WrittenFile>& file = item->second;
+    const FileId id = file->named().id;
+    const bool indexed = by_id_.contains(id) && by_id_[id] == file;
+    if (!file->is_clean() || file.use_count() > (indexed ? 2 : 1)) {
+      ++item;
+      continue;
+    }
+    log_->undeclare(item->first);
+    if (indexed)
+      by_id_.erase(id);
+    item = by_number_.erase(item);
+  }
+}
+
+}  // namespace slipway
