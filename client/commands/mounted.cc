@@ -21,7 +21,9 @@ namespace {
 constexpr std::chrono::seconds kSetupDeadline{120};  ///< a person may be typing a passphrase
 constexpr std::chrono::seconds kProfileWait{3};  ///< for what was learned to reach the server
 constexpr std::chrono::seconds kLeaseWait{10};   ///< for leases to be given back
-constexpr std::chrono::seconds kLeaseWaitAway{3};  ///< the same, of a server that does not answer
+/// The same, when there is little to give back: the server does not answer, or what is unsent keeps
+/// its leases.
+constexpr std::chrono::seconds kLeaseWaitShort{2};
 
 std::string host_name() {
   char name[256] = {};
@@ -160,7 +162,8 @@ Mounted::~Mounted() {
     guide_->flush(SteadyClock::instance().now() + kProfileWait);
   if (leases_)
     leases_->end(SteadyClock::instance().now() +
-                 (is_online(*remote_) ? kLeaseWait : kLeaseWaitAway));
+                 (is_online(*remote_) && writeback_->is_clean() ? kLeaseWait
+                                                                : kLeaseWaitShort));
   if (writeback_)
     writeback_->stop();
   settle_note();
