@@ -29,6 +29,11 @@ Status apply_extent(int fd, const StageExtent& extent, ByteView stored, std::uin
 /// leaves the time of the last write.
 Status finish_file(int fd, const CommitFile& file);
 
+/// The two halves, for several files: when all have begun to go to the disk before the first is
+/// waited for, the others are mostly there with it.
+Status begin_to_finish_file(int fd, const CommitFile& file);
+Status sync_file(int fd);
+
 /// The extents of a part with their bytes.
 using UseExtent = std::function<Status(const StageExtent& extent, ByteView stored)>;
 Status for_each_extent(const StageRequest& part, const UseExtent& use);

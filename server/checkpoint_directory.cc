@@ -68,7 +68,14 @@ bool JournalDirectory::contains(std::string_view prefix, std::uint64_t checkpoin
                    AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+// Each is written at one of two places; what came last has the highest number.
 Result<AppliedRecord> JournalDirectory::read_applied() const {
+  SLIPWAY_TRY_ASSIGN(AppliedRecord small, small_.read_applied());
+  SLIPWAY_TRY_ASSIGN(AppliedRecord in_file, read_applied_file());
+  return std::move(small.checkpoint > in_file.checkpoint ? small : in_file);
+}
+
+Result<AppliedRecord> JournalDirectory::read_applied_file() const {
   const Result<UniqueFd> fd = open_own(fd_.get(), kApplied, O_RDONLY);
   if (!fd && fd.error().code == ErrorCode::kNotFound)
     return AppliedRecord{};
@@ -92,6 +99,13 @@ Result<AppliedRecord> JournalDirectory::read_applied() const {
 
 Status JournalDirectory::write_applied(const AppliedRecord& record) {
   fault_point("checkpoint-before-applied");
+  if (!small_.write_applied(record))
+    SLIPWAY_TRY(write_applied_file(record));
+  fault_point("checkpoint-after-applied");
+  return {};
+}
+
+Status JournalDirectory::write_applied_file(const AppliedRecord& record) {
   {
     SLIPWAY_TRY_ASSIGN(const UniqueFd fd,
                        open_own(fd_.get(), kAppliedAside, O_RDWR | O_CREAT | O_TRUNC));
@@ -101,9 +115,12 @@ Status JournalDirectory::write_applied(const AppliedRecord& record) {
   }
   if (::renameat(fd_.get(), kAppliedAside, fd_.get(), kApplied) != 0)
     return fail_errno(errno, "rename of '{}'", kAppliedAside);
-  SLIPWAY_TRY(sync());
-  fault_point("checkpoint-after-applied");
-  return {};
+  return sync();
+}
+
+Status JournalDirectory::sync_applied() const {
+  SLIPWAY_TRY(small_.sync_applied());
+  return sync();
 }
 
 Status JournalDirectory::sync() const {

@@ -3,6 +3,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "server/checkpoint_format.h"
+#include "server/checkpoint_small.h"
 
 #include <chrono>
 #include <cstdint>
@@ -24,9 +25,12 @@ std::string journal_name(std::string_view prefix, std::uint64_t checkpoint);
 /// something are made under the lock; no locking of its own.
 class JournalDirectory {
  public:
-  explicit JournalDirectory(UniqueFd fd) : fd_(std::move(fd)) {}
+  explicit JournalDirectory(UniqueFd fd) : fd_(std::move(fd)), small_(fd_.get()) {}
 
   int fd() const noexcept { return fd_.get(); }
+
+  SmallFiles& small() noexcept { return small_; }
+  const SmallFiles& small() const noexcept { return small_; }
 
   /// The checkpoints of which there is a file with this prefix, ascending.
   Result<std::vector<std::uint64_t>> list(std::string_view prefix) const;
@@ -39,6 +43,9 @@ class JournalDirectory {
   /// Durable when it returns.
   Status write_applied(const AppliedRecord& record);
 
+  /// What read_applied() tells may be of a process that was killed before it was durable.
+  Status sync_applied() const;
+
   Status sync() const;
 
   /// Best effort.
@@ -46,7 +53,11 @@ class JournalDirectory {
   void remove_stages_older_than(std::chrono::seconds age);
 
  private:
+  Result<AppliedRecord> read_applied_file() const;
+  Status write_applied_file(const AppliedRecord& record);
+
   UniqueFd fd_;
+  SmallFiles small_;
 };
 
 inline constexpr std::chrono::seconds kJournalLockWait{10};

@@ -4,6 +4,7 @@
 #include "wire/codec.h"
 #include "wire/fields.h"
 
+#include <algorithm>
 #include <string_view>
 
 namespace slipway {
@@ -12,9 +13,12 @@ namespace {
 
 constexpr std::string_view kJournalMagic = "SLIPJRNL";
 constexpr std::string_view kAppliedMagic = "SLIPDONE";
+constexpr std::string_view kSmallMagic = "SLIPSMAL";
 constexpr std::uint16_t kFormat = 1;
 constexpr std::uint64_t kHeadSeed = 0x6a6f75726e616c31;
 constexpr std::uint64_t kAppliedSeed = 0x6170706c69656431;
+constexpr std::uint64_t kSmallSeed = 0x736d616c6c313131;
+constexpr std::size_t kSlotStartSize = 4;  // bytes: the record's length
 constexpr std::size_t kOutcomeSizeMin = 4 + 2;
 
 void put_checksum(Bytes& to, std::size_t from, std::uint64_t seed) {
@@ -173,6 +177,51 @@ Result<AppliedRecord> decode_applied(ByteView bytes) {
     return fail(as_damage(std::move(reply).error()));
   record.reply = std::move(*reply);
   return record;
+}
+
+Bytes encode_small_commit(ByteView content) {
+  Bytes to;
+  to.reserve(kSmallStartSize + content.size());
+  put_magic(to, kSmallMagic);
+  WireWriter writer(to);
+  writer.u32(static_cast<std::uint32_t>(content.size()));
+  writer.u64(checksum64(content, kSmallSeed));
+  writer.raw(content);
+  return to;
+}
+
+Result<ByteView> decode_small_commit(ByteView bytes) {
+  WireReader from(bytes);
+  take_magic(from, kSmallMagic);
+  const std::uint32_t length = from.u32();
+  const std::uint64_t checksum = from.u64();
+  const ByteView content = from.raw(length);
+  if (from.bad() || checksum64(content, kSmallSeed) != checksum)
+    return fail(ErrorCode::kCorrupt, "no whole commit");
+  return content;
+}
+
+Bytes encode_applied_slot(const AppliedRecord& record) {
+  const Bytes applied = encode_applied(record);
+  Bytes slot;
+  if (applied.size() > kSmallAppliedSlot - kSlotStartSize)
+    return slot;
+  WireWriter writer(slot);
+  writer.u32(static_cast<std::uint32_t>(applied.size()));
+  writer.raw(applied);
+  slot.resize(kSmallAppliedSlot, std::byte{0});
+  return slot;
+}
+
+Result<AppliedRecord> decode_applied_slot(ByteView slot) {
+  if (std::all_of(slot.begin(), slot.end(), [](std::byte b) { return b == std::byte{0}; }))
+    return AppliedRecord{};
+  WireReader from(slot);
+  const std::uint32_t length = from.u32();
+  const ByteView applied = from.raw(length);
+  if (from.bad())
+    return fail(ErrorCode::kCorrupt, "a record of what was applied is cut off");
+  return decode_applied(applied);
 }
 
 }  // namespace slipway

@@ -17,6 +17,7 @@ namespace slipway {
 //
 //   journal file: head, records;   record: start, body, checksum
 //   applied file: one checkpoint and the reply to its commit
+//   small commit: start, a journal file;   small applied: two slots, an applied file in each
 
 using ClientId = std::array<std::byte, 16>;
 
@@ -86,5 +87,25 @@ inline constexpr std::size_t kAppliedMax = kFrameMax;  ///< bytes of the file
 
 Bytes encode_applied(const AppliedRecord& record);
 Result<AppliedRecord> decode_applied(ByteView bytes);
+
+// Files that are made once and written over in place (checkpoint_small.h).
+
+inline constexpr std::size_t kSmallStartSize = 8 + 2 + 2 + 4 + 8;  ///< bytes before the content
+inline constexpr std::size_t kSmallCommitSize = 128 * 1024;        ///< bytes of the file
+inline constexpr std::size_t kSmallContentMax = kSmallCommitSize - kSmallStartSize;  ///< bytes
+inline constexpr std::size_t kSmallAppliedSlot = 4096;                  ///< bytes of one record
+inline constexpr std::size_t kSmallAppliedSize = 2 * kSmallAppliedSlot;  ///< bytes of the file
+
+/// `content`: a whole journal file with its commit, at most kSmallContentMax bytes.
+Bytes encode_small_commit(ByteView content);
+
+/// The content; `bytes` may go on behind it.
+Result<ByteView> decode_small_commit(ByteView bytes);
+
+/// As long as a slot; empty when the record does not fit.
+Bytes encode_applied_slot(const AppliedRecord& record);
+
+/// Checkpoint 0: nothing was ever written there.
+Result<AppliedRecord> decode_applied_slot(ByteView slot);
 
 }  // namespace slipway

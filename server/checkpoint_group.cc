@@ -2,7 +2,6 @@
 
 #include "base/fault_point.h"
 #include "base/log.h"
-#include "server/checkpoint_apply.h"
 #include "server/export_root.h"
 
 #include <cerrno>
@@ -90,7 +89,8 @@ Status CheckpointGroup::stage_held(const StageRequest& request, ByteView body) {
   SLIPWAY_TRY_ASSIGN(const AppliedRecord applied, directory_.read_applied());
   if (request.checkpoint <= applied.checkpoint)
     return {};
-  if (directory_.contains(kCommitPrefix, request.checkpoint))
+  if (directory_.contains(kCommitPrefix, request.checkpoint) ||
+      directory_.small().is_committed(head_of(request.checkpoint)))
     return {};
   SLIPWAY_TRY_ASSIGN(JournalFile* const journal, make_stage(request.checkpoint));
   if (!journal->has(request.part))
@@ -143,42 +143,21 @@ Result<CommitReply> CheckpointGroup::commit_held(const CommitRequest& request, H
   SLIPWAY_TRY(check_space(request, targets, *staged));
   CommitPlan plan{request, {}};
   SLIPWAY_TRY_ASSIGN(std::vector<ConflictCopy> copies, plan_conflicts(plan, *staged, targets));
-  SLIPWAY_TRY(place_commit(plan, *staged));
+  SLIPWAY_TRY_ASSIGN(const Place place, place_commit(plan, *staged));
   for (ConflictCopy& copy : copies)
     copy.keep();
   JournalFile journal = std::move(*staged);
   stages_.erase(request.checkpoint);
-  SLIPWAY_TRY(directory_.sync());
+  if (place == Place::kSmall)
+    directory_.remove(kStagePrefix, request.checkpoint);  // stays readable here
+  else
+    SLIPWAY_TRY(directory_.sync());
   fault_point("checkpoint-after-rename");
   drop_stages_below(request.checkpoint);
   state.unlock();  // parts of the next checkpoint may come meanwhile
-  Result<CommitReply> reply = apply(plan, journal, targets);
+  Result<CommitReply> reply = apply(plan, journal, place, targets);
   state.lock();
   return reply;
-}
-
-Status CheckpointGroup::recover() {
-  SLIPWAY_TRY_ASSIGN(const std::vector<std::uint64_t> committed, directory_.list(kCommitPrefix));
-  if (committed.empty())
-    return {};
-  const std::scoped_lock guard(commit_mutex_, mutex_);
-  SLIPWAY_TRY(hold());
-  Status applied = apply_pending(nullptr);
-  let_go();
-  return applied;
-}
-
-Result<std::size_t> CheckpointGroup::finish() {
-  const std::scoped_lock guard(commit_mutex_, mutex_);
-  if (holders_ != 0 || ::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
-    return 0;
-  ++holders_;
-  const auto committed = directory_.list(kCommitPrefix);
-  const Status applied = committed ? apply_pending(nullptr) : Status(fail(committed.error()));
-  let_go();
-  if (!applied)
-    return fail(applied.error());
-  return committed->size();
 }
 
 void CheckpointGroup::remove_old() {
@@ -247,60 +226,6 @@ void CheckpointGroup::drop_stages_below(std::uint64_t checkpoint) {
       drop_stage(old);
 }
 
-// Nothing new is committed before what was committed is applied.
-Status CheckpointGroup::apply_pending(HandleTable* handles) {
-  SLIPWAY_TRY_ASSIGN(const std::vector<std::uint64_t> committed, directory_.list(kCommitPrefix));
-  for (const std::uint64_t checkpoint : committed) {
-    SLIPWAY_TRY_ASSIGN(const AppliedRecord applied, directory_.read_applied());
-    if (checkpoint <= applied.checkpoint) {
-      directory_.remove(kCommitPrefix, checkpoint);
-      continue;
-    }
-    log_info("applying checkpoint {} of journal {} again", checkpoint,
-             directory_name(client_, group_));
-    const Result<CommitReply> done = redo(checkpoint, handles);
-    if (!done && done.error().code == ErrorCode::kCorrupt)
-      set_aside(checkpoint, kDamagedPrefix);
-    else if (!done)
-      return fail(done.error());
-  }
-  return {};
-}
-
-Result<CommitReply> CheckpointGroup::redo(std::uint64_t checkpoint, HandleTable* handles) {
-  SLIPWAY_TRY_ASSIGN(JournalFile journal,
-                     JournalFile::open(directory_.fd(), journal_name(kCommitPrefix, checkpoint),
-                                       head_of(checkpoint)));
-  if (!journal.plan())
-    return fail(ErrorCode::kCorrupt, "the commit of checkpoint {} is damaged", checkpoint);
-  const CommitPlan plan = *journal.plan();
-  // Rather nothing of it than the first half.
-  SLIPWAY_TRY(journal.for_each_part(plan.request.parts, [&](const StageRequest& part) -> Status {
-    for (const StageExtent& extent : part.extents)
-      if (extent.file >= plan.request.files.size())
-        return fail(ErrorCode::kCorrupt, "an extent of no file");
-    return {};
-  }));
-  std::vector<CheckpointTarget> targets(plan.request.files.size());
-  for (std::size_t i = 0; i < targets.size(); ++i) {
-    if (plan.outcomes[i].status != 0)
-      continue;
-    SLIPWAY_TRY_ASSIGN(targets[i],
-                       open_target(plan.request.files[i], TargetMode::kRedo,
-                                   Published::kMayChange, store_, handles));
-  }
-  return apply(plan, journal, targets);
-}
-
-void CheckpointGroup::set_aside(std::uint64_t checkpoint, std::string_view prefix) {
-  const std::string aside = journal_name(prefix, checkpoint);
-  log_error(
-      "checkpoint {} of journal {} could not be applied as it was committed; it is kept as {}",
-      checkpoint, directory_name(client_, group_), aside);
-  ::renameat(directory_.fd(), journal_name(kCommitPrefix, checkpoint).c_str(), directory_.fd(),
-             aside.c_str());
-}
-
 // What is refused because the file is another one now, or has gone, is kept beside it.
 Result<std::vector<ConflictCopy>> CheckpointGroup::plan_conflicts(
     CommitPlan& plan, JournalFile& journal, std::vector<CheckpointTarget>& targets) {
@@ -332,10 +257,19 @@ Result<std::vector<ConflictCopy>> CheckpointGroup::plan_conflicts(
   return copies;
 }
 
-// From the rename on the checkpoint is committed; what fails before changes nothing.
-Status CheckpointGroup::place_commit(const CommitPlan& plan, JournalFile& journal) {
-  const std::uint64_t checkpoint = plan.request.checkpoint;
+// What fails changes nothing.
+Result<CheckpointGroup::Place> CheckpointGroup::place_commit(const CommitPlan& plan,
+                                                             JournalFile& journal) {
   fault_point("checkpoint-before-record");
+  if (directory_.small().place_commit(journal, plan))
+    return Place::kSmall;
+  SLIPWAY_TRY(place_file(plan, journal));
+  return Place::kFile;
+}
+
+// From the rename on the checkpoint is committed.
+Status CheckpointGroup::place_file(const CommitPlan& plan, JournalFile& journal) {
+  const std::uint64_t checkpoint = plan.request.checkpoint;
   if (Status recorded = journal.append_commit(plan); !recorded) {
     // After a failed fdatasync nobody knows what of the parts is on the disk.
     if (recorded.error().code == ErrorCode::kIo)
@@ -347,23 +281,6 @@ Status CheckpointGroup::place_commit(const CommitPlan& plan, JournalFile& journa
                  journal_name(kCommitPrefix, checkpoint).c_str()) != 0)
     return fail_errno(errno, "rename of a journal");
   return {};
-}
-
-Result<CommitReply> CheckpointGroup::apply(const CommitPlan& plan, JournalFile& journal,
-                                           std::vector<CheckpointTarget>& targets) {
-  SLIPWAY_TRY_ASSIGN(CommitReply reply, apply_plan(plan, journal, targets, store_));
-  const std::uint64_t checkpoint = plan.request.checkpoint;
-  AppliedRecord record{checkpoint, std::move(reply)};
-  SLIPWAY_TRY(directory_.write_applied(record));
-  bool is_lost = false;  // refused only after it was committed: no conflict copy has it
-  for (std::size_t i = 0; i < targets.size(); ++i)
-    is_lost = is_lost || (plan.outcomes[i].status == 0 && targets[i].status != 0);
-  if (is_lost)
-    set_aside(checkpoint, kRefusedPrefix);
-  else
-    directory_.remove(kCommitPrefix, checkpoint);
-  fault_point("checkpoint-after-unlink");
-  return std::move(record.reply);
 }
 
 }  // namespace slipway

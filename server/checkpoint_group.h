@@ -76,13 +76,24 @@ class CheckpointGroup {
   Status stage_held(const StageRequest& request, ByteView body);
   Result<CommitReply> commit_held(const CommitRequest& request, HandleTable& handles,
                                   LeaseStore* leases, std::unique_lock<std::mutex>& state);
-  Status apply_pending(HandleTable* handles);
-  Result<CommitReply> redo(std::uint64_t checkpoint, HandleTable* handles);
+  /// Where a committed checkpoint is.
+  enum class Place : std::uint8_t { kFile, kSmall };
+
+  /// Whether anything may be committed and not applied, without the lock.
+  Result<bool> has_pending() const;
+
+  /// How many commits there were to look at.
+  Result<std::size_t> apply_pending(HandleTable* handles);
+  Status apply_files(const std::vector<std::uint64_t>& committed, HandleTable* handles);
+  Result<bool> apply_small(HandleTable* handles);
+  Result<CommitReply> redo(JournalFile journal, Place place, HandleTable* handles);
+  Result<CommitReply> redo_file(std::uint64_t checkpoint, HandleTable* handles);
   void set_aside(std::uint64_t checkpoint, std::string_view prefix);
   Result<std::vector<ConflictCopy>> plan_conflicts(CommitPlan& plan, JournalFile& journal,
                                                    std::vector<CheckpointTarget>& targets);
-  Status place_commit(const CommitPlan& plan, JournalFile& journal);
-  Result<CommitReply> apply(const CommitPlan& plan, JournalFile& journal,
+  Result<Place> place_commit(const CommitPlan& plan, JournalFile& journal);
+  Status place_file(const CommitPlan& plan, JournalFile& journal);
+  Result<CommitReply> apply(const CommitPlan& plan, JournalFile& journal, Place place,
                             std::vector<CheckpointTarget>& targets);
 
   JournalDirectory directory_;

@@ -173,10 +173,29 @@ Status JournalFile::append_part(std::uint32_t part, ByteView body) {
   SLIPWAY_TRY(append(record));
   parts_end_ = end_;
   parts_.emplace(part, place);
-  // The commit shall not have to wait for all of it.
-  (void)::sync_file_range(fd_.get(), static_cast<off64_t>(place.offset),
-                          static_cast<off64_t>(place.size), SYNC_FILE_RANGE_WRITE);
+  // The commit shall not have to wait for all of it. What is small goes another way to the disk.
+  if (end_ <= kSmallContentMax)
+    return {};
+  const std::uint64_t from = place.offset <= kSmallContentMax ? 0 : place.offset;
+  (void)::sync_file_range(fd_.get(), static_cast<off64_t>(from), static_cast<off64_t>(end_ - from),
+                          SYNC_FILE_RANGE_WRITE);
   return {};
+}
+
+Result<Bytes> JournalFile::with_commit(const CommitPlan& plan, std::size_t max) const {
+  if (parts_end_ > max)
+    return Bytes();
+  Bytes body;
+  encode(body, plan);
+  const Bytes record = encode_record(JournalRecordKind::kCommit, 0, body, head_.checkpoint);
+  if (record.size() > max - parts_end_)
+    return Bytes();
+  Bytes whole(static_cast<std::size_t>(parts_end_));
+  SLIPWAY_TRY_ASSIGN(const std::size_t got, pread_full(fd_.get(), whole, 0));
+  if (got != whole.size())
+    return fail(ErrorCode::kIo, "a journal has become shorter");
+  slipway::append(whole, record);
+  return whole;
 }
 
 Status JournalFile::append_commit(const CommitPlan& plan) {

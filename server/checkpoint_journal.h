@@ -59,6 +59,10 @@ class JournalFile {
   /// Makes all of it durable.
   Status append_commit(const CommitPlan& plan);
 
+  /// What the whole file would be with this commit, which is not appended; nothing when that is
+  /// more than `max` bytes.
+  Result<Bytes> with_commit(const CommitPlan& plan, std::size_t max) const;
+
   /// Parts 0 .. parts - 1 in order; `use` gets views that last for its call. kCorrupt for a missing
   /// or damaged part: what is damaged, and what follows it in the file, is then no longer in the
   /// index and may be staged again after make_appendable().

@@ -94,8 +94,10 @@ bool has_commits(int journals, const GroupName& name) {
                O_RDONLY | O_DIRECTORY);
   if (!directory)
     return false;
-  const auto committed = JournalDirectory(std::move(*directory)).list(kCommitPrefix);
-  return !committed || !committed->empty();
+  const JournalDirectory journal(std::move(*directory));
+  const auto committed = journal.list(kCommitPrefix);
+  const auto small = journal.small().open_commit(name.client, name.group);
+  return !committed || !committed->empty() || !small || small->has_value();
 }
 
 // A frame that can't be applied must not get into a commit.

@@ -81,6 +81,8 @@ Result<LeaseReply> LeaseStore::answer(const LeaseRequest& request) {
       return list(request.group);
     case LeaseAction::kBreak:
       return break_lease(request.group, request.epoch);
+    case LeaseAction::kAwait:
+      return fail(ErrorCode::kNotSupported, "leases are not watched");
   }
   return fail(ErrorCode::kInvalid, "no such action");
 }
@@ -134,6 +136,7 @@ Result<LeaseReply> LeaseStore::acquire(const std::string& group, std::uint64_t u
   const bool is_ours = found.record && found.record->held &&
                        found.record->client_id == options_.holder.client_id;
   if (found.record && !is_ours && is_live(*found.record)) {
+    note_waited(group, found.record->epoch);
     directory_.write_wish(group, {now, options_.holder.host});
     return reply_of(LeaseOutcome::kHeld, group, found.record);
   }
@@ -172,6 +175,7 @@ Result<LeaseReply> LeaseStore::acquire(const std::string& group, std::uint64_t u
   {
     auto known = known_.lock();
     known->groups[group] = {record.epoch, false};
+    known->waited.erase(group);
     known->last_epoch = std::max(known->last_epoch, record.epoch);
   }
   return reply_of(LeaseOutcome::kDone, group, record);

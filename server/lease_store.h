@@ -21,6 +21,7 @@ namespace slipway {
 
 inline constexpr std::chrono::seconds kLeaseLength{60};  ///< then others may take it
 inline constexpr std::size_t kLeasesKnownMax = 16 * 1024;  ///< groups of which one session had any
+inline constexpr std::size_t kLeasesWaitedMax = 1024;      ///< groups that one session waits for
 
 /// The name of a user of this machine; its number where it has none.
 std::string user_name(uid_t uid);
@@ -59,7 +60,21 @@ class LeaseStore {
   /// The export's own, absolute.
   std::string export_path() const;
 
+  /// Of all actions but await, which is LeaseAwaits'.
   Result<LeaseReply> answer(const LeaseRequest& request);
+
+  // What LeaseAwaits needs. No locks of groups are taken.
+
+  const std::string& directory() const noexcept { return options_.directory; }
+
+  bool is_one_group() const noexcept { return !options_.prefix.empty(); }
+
+  /// Groups whose leases this session has, or lately asked for in vain.
+  std::vector<std::string> awaited() const;
+
+  /// Its lease, when somebody wants it, or has taken or broken it; or when it is no longer the one
+  /// that this session could not get.
+  std::optional<LeaseEntry> news(const std::string& group) const;
 
   /// Leave to change files: while it lives no lease on their groups changes hands.
   class Passage {
@@ -96,8 +111,15 @@ class LeaseStore {
     bool lost = false;  ///< and the client knows
   };
 
+  /// Of a group whose lease another mount held.
+  struct Waited {
+    std::uint64_t epoch = 0;
+    std::int64_t at_ms = 0;
+  };
+
   struct KnownGroups {
-    std::map<std::string, Known> groups;  ///< at most kLeasesKnownMax
+    std::map<std::string, Known> groups;   ///< at most kLeasesKnownMax
+    std::map<std::string, Waited> waited;  ///< at most kLeasesWaitedMax
     std::uint64_t last_epoch = 0;         ///< that was given, of any group
   };
 
@@ -118,6 +140,7 @@ class LeaseStore {
   bool is_live(const LeaseRecord& record) const;
   std::optional<Known> known(const std::string& group) const;
   void note_lost(const std::string& group, const Known& lost, const LeaseDirectory::Found& found);
+  void note_waited(const std::string& group, std::uint64_t epoch);
   Result<Locked> lock(const std::string& group, LeaseLock::Mode mode) const;
   Status check(const std::string& group, const LeaseDirectory::Found& found, Purpose purpose,
                Passage& passage) const;

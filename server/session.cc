@@ -15,6 +15,14 @@ bool takes_number(MessageType type) noexcept {
   return type >= MessageType::kMake && type <= MessageType::kCopy;
 }
 
+bool is_await(const Request& request) noexcept {
+  const auto* const lease = std::get_if<LeaseRequest>(&request.body);
+  return lease != nullptr && lease->action == LeaseAction::kAwait;
+}
+
+// One that waits, and a few answers that are not sent yet.
+constexpr std::size_t kAwaitsMax = 4;
+
 OutgoingFrame empty_reply(const FrameHeader& request) {
   OutgoingFrame reply;
   begin_frame(reply.head, reply_header(request, false));
@@ -58,6 +66,10 @@ Session::Session(ImageStore& store, SessionTicket ticket, unsigned connections,
       limits_(limits),
       handler_(store, limits.handles_max, std::move(profiles), write_side),
       budget_(limits.requests_in_flight_max, limits.bytes_in_flight_max),
+      await_budget_(kAwaitsMax, kAwaitsMax * 2 * kSshFrameMax),
+      awaits_(write_side.leases == nullptr
+                  ? nullptr
+                  : std::make_unique<LeaseAwaits>(*write_side.leases, limits.lease_await)),
       nowhere_(std::make_shared<SendQueue>(kSshFrameMax, 0)),
       pool_(limits.workers),
       write_pool_(limits.write_workers),
@@ -67,8 +79,14 @@ Session::~Session() {
   end("stopped");
   abort_connections();
   reap();
+  stop_answers();
+}
+
+void Session::stop_answers() {
   pool_.stop();
   write_pool_.stop();
+  if (awaits_ != nullptr)
+    awaits_->stop();
 }
 
 std::unique_ptr<Connection> Session::make_connection(unsigned number,
@@ -133,6 +151,8 @@ Status Session::on_frame(Connection& connection, Bytes frame) {
     if (cancel->cookie != 0) {  // what has a number is not cancelled, and is known by 0
       pool_.cancel(cancel->cookie);
       write_pool_.cancel(cancel->cookie);
+      if (awaits_ != nullptr)
+        awaits_->cancel(cancel->cookie);
     }
     return {};
   }
@@ -140,7 +160,8 @@ Status Session::on_frame(Connection& connection, Bytes frame) {
   if (std::holds_alternative<StageRequest>(request.body))
     request.frame = std::move(frame);
   frame = Bytes();  // the decoded request is all that is kept
-  std::shared_ptr<RequestBudget::Hold> hold = budget_.acquire(cost, connection.stop_token());
+  RequestBudget& budget = awaits_ != nullptr && is_await(request) ? await_budget_ : budget_;
+  std::shared_ptr<RequestBudget::Hold> hold = budget.acquire(cost, connection.stop_token());
   if (hold == nullptr)
     return fail(ErrorCode::kDisconnected, "the connection ended");
   if (request.header.number != 0)
@@ -172,6 +193,8 @@ Status Session::take(Connection& connection, Request request,
   } else if (std::holds_alternative<GoodbyeRequest>(request.body)) {
     queue->push(SendClass::kControl, {empty_reply(header), std::move(hold)});
     end("the client said goodbye");
+  } else if (awaits_ != nullptr && is_await(request)) {
+    awaits_->ask({header, queue, std::move(hold)});
   } else {
     // Changes all go first come, first served: their answers are small.
     const bool writes = ChangeAnswers::takes(request);
@@ -187,6 +210,8 @@ Status Session::take(Connection& connection, Request request,
 void Session::on_end(Connection& connection, const Error& why) noexcept {
   pool_.drop(*connection.queue());
   write_pool_.drop(*connection.queue());
+  if (awaits_ != nullptr)
+    awaits_->drop(*connection.queue());
   if (why.code == ErrorCode::kProtocol)
     log_warning("connection {} from {} is dropped: {}", connection.number(), connection.peer(),
                 escape(why.message));
@@ -220,8 +245,7 @@ std::string Session::run() {
   finish_connections();
   abort_connections();
   reap();
-  pool_.stop();
-  write_pool_.stop();
+  stop_answers();
   return why_ended_;
 }
 

@@ -4,6 +4,7 @@
 #include "secure/secret.h"
 #include "server/connection.h"
 #include "server/image_store.h"
+#include "server/lease_awaits.h"
 #include "server/listener.h"
 #include "server/numbered_replies.h"
 #include "server/request_budget.h"
@@ -30,6 +31,7 @@ struct SessionLimits {
   std::size_t prefetch_queue_bytes_ssh = 256 * 1024;   ///< the same for connection 0
   Duration kept = kSessionKept;                        ///< without a frame from the client
   Duration drain = std::chrono::seconds(2);            ///< for the last replies after a goodbye
+  Duration lease_await = kLeaseAwaitMax;               ///< then it is answered with nothing
 };
 
 /// One client's session: its connections, the requests that come over them and the workers that
@@ -38,8 +40,8 @@ struct SessionLimits {
 /// and joins dead connections. Refers to `store` and to what `write_side` names; owns everything
 /// else. Locks: mutex_ guards the connections and comes before the locks of send queues and the
 /// budget (connections are started and aborted under it). All others are leaves: the pools', each
-/// send queue's, the budget's, the numbered replies', the handle table's, the file system table's,
-/// the publications', a published file's.
+/// send queue's, the budgets', the awaits', the numbered replies', the handle table's, the file
+/// system table's, the publications', a published file's.
 class Session final : public ConnectionOwner, public ConnectionAdmission {
  public:
   /// `connections`: highest TCP connection number allowed.
@@ -82,6 +84,7 @@ class Session final : public ConnectionOwner, public ConnectionAdmission {
   std::unique_ptr<Connection> make_connection(unsigned number, std::unique_ptr<Channel> channel);
   void end(const char* why);
   void reap();
+  void stop_answers();
   void finish_connections();
   void abort_connections();
 
@@ -91,6 +94,8 @@ class Session final : public ConnectionOwner, public ConnectionAdmission {
   RequestHandler handler_;
   RequestBudget budget_;
   NumberedReplies numbered_;
+  RequestBudget await_budget_;  ///< what waits long stands in nobody's way
+  std::unique_ptr<LeaseAwaits> awaits_;  ///< null: no leases
   const std::shared_ptr<SendQueue> nowhere_;  ///< of jobs that are answered through numbered_
   WorkerPool pool_;
   WorkerPool write_pool_;

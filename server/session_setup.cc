@@ -139,7 +139,7 @@ Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& op
   if (answer.session.checkpoints != nullptr && (setup.features & kFeatureLeases) != 0)
     allow_leases(answer.session, root, client);
   if (answer.session.leases == nullptr)
-    setup.features &= ~kFeatureLeases;
+    setup.features &= ~(kFeatureLeases | kFeatureLeaseAwait);
   SLIPWAY_TRY_ASSIGN(setup.root, answer.session.store->getattr({}));
   answer.session.listener = try_to_listen(client, options.listen);
 

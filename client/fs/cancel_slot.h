@@ -6,20 +6,26 @@
 
 namespace slipway {
 
-/// How a kernel request that waits is given up: each step of its work binds the action that cancels
-/// the call it waits for. Any thread; actions run outside the lock. A step is bound after its call
-/// has started, when the next step may have been bound already on another thread: the numbers keep
-/// the latest. An action may come when its call is done; cancelling a finished call does nothing.
+/// How a kernel request that waits is given up: each step of its work begins here, starts the call
+/// that it waits for and then binds the action that cancels that. Any thread; actions run outside the
+/// lock. When a step is bound the next one may have begun already on another thread: then it is over,
+/// and binds nothing. An action may come when its call is done; cancelling a finished call does
+/// nothing.
 class CancelSlot {
  public:
+  /// The number of a new step, which ends the one before.
+  unsigned begin() {
+    const std::lock_guard lock(mutex_);
+    return ++step_;
+  }
+
   void bind(unsigned step, std::function<void()> action) {
     {
       const std::lock_guard lock(mutex_);
-      if (step < step_)
+      if (step != step_)
         return;
-      step_ = step;
       if (!cancelled_) {
-        action_ = std::move(action);
+        std::swap(action_, action);  // the one before is let go outside the lock
         return;
       }
     }
@@ -44,7 +50,7 @@ class CancelSlot {
 
  private:
   mutable std::mutex mutex_;
-  unsigned step_ = 0;
+  unsigned step_ = 0;  ///< the latest that began
   bool cancelled_ = false;
   std::function<void()> action_;
 };

@@ -1,7 +1,7 @@
 #include "fs/changes.h"
 
 #include "base/log.h"
-#include "fs/once.h"
+#include "fs/asking.h"
 #include "writeback/lease_gate.h"
 #include "writeback/write_back.h"
 
@@ -39,45 +39,43 @@ Changes::Changes(RemoteSession& remote, InodeTable& table, Names& names, Files& 
 
 template <class T>
 void Changes::after_writes(const Done<T>& done, const Slot& slot,
-                           const std::vector<std::string>& paths,
-                           std::function<void(const Done<T>&)> then) {
+                           const std::vector<std::string>& paths, Then<T> then) {
   if (writeback_ == nullptr)
     return done(fail(ErrorCode::kReadOnly, "the mount is read-only"));
   if (leases_ != nullptr && !paths.empty()) {
-    // The lease is held until the change is over.
+    const unsigned step = slot->begin();
     const auto question = leases_->enter(
         paths, [this, done, slot, paths, then = std::move(then)](Result<LeaseGate::Hold> lease) {
           if (!lease)
             return done(fail(std::move(lease).error()));
-          after_flush<T>([done, lease = std::move(*lease)](Result<T> r) { done(std::move(r)); },
-                         slot, paths, then);
+          after_flush<T>(std::make_shared<Asking<T>>(done, std::move(*lease)), slot, paths, then);
         });
-    return slot->bind(1, [this, question] { leases_->cancel(question); });
+    return slot->bind(step, [this, question] { leases_->cancel(question); });
   }
-  after_flush<T>(done, slot, paths, std::move(then));
+  after_flush<T>(std::make_shared<Asking<T>>(done), slot, paths, std::move(then));
 }
 
 template <class T>
-void Changes::after_flush(const Done<T>& done, const Slot& slot,
-                          const std::vector<std::string>& paths,
-                          std::function<void(const Done<T>&)> then) {
-  const auto once = std::make_shared<Once>();
-  // Taken out by who takes `once`: it owns the slot, which keeps the action below, and would live,
-  // with its leases, for ever.
-  const auto asker = std::make_shared<Done<T>>(done);
-  const auto held = [asker, once, then = std::move(then)](Result<WriteBack::Hold> hold) {
-    if (!once->take())
-      return;  // whoever waited was killed
-    const Done<T> reply = std::exchange(*asker, nullptr);
-    if (!hold)
-      return reply(fail(std::move(hold).error()));
-    // The hold lasts until the change is done and known everywhere.
-    then([reply, hold = std::move(*hold)](Result<T> result) { reply(std::move(result)); });
+void Changes::after_flush(const std::shared_ptr<Asking<T>>& asking, const Slot& slot,
+                          const std::vector<std::string>& paths, Then<T> then) {
+  const auto held = [asking, then = std::move(then)](Result<WriteBack::Hold> hold) {
+    if (!hold) {
+      asking->answer(fail(std::move(hold).error()));
+      return;
+    }
+    auto lease = asking->start();
+    if (!lease)
+      return;  // nothing was sent
+    // Both last until the change is done and known everywhere, whoever is killed meanwhile.
+    then([asking, lease = std::move(*lease), hold = std::move(*hold)](Result<T> result) {
+      return asking->answer(std::move(result));
+    });
   };
-  writeback_->flush_and_hold(paths, held);
-  slot->bind(2, [once, asker] {
-    if (once->take())
-      std::exchange(*asker, nullptr)(fail(ErrorCode::kCancelled, "interrupted"));
+  const unsigned step = slot->begin();
+  const auto stop_waiting = writeback_->flush_and_hold(paths, held);
+  slot->bind(step, [asking, stop_waiting] {
+    asking->give_up();
+    stop_waiting();
   });
 }
 
@@ -104,43 +102,51 @@ void Changes::make_file(const MakeSpec& spec, bool exclusive, Done<Created> aske
   request.name = spec.name;
   request.mode = spec.mode;
   request.exclusive = exclusive;
-  after_writes<Created>(asker, slot, {join(parent->path, spec.name)}, [this, request, parent = spec.parent, slot](const auto& done) {
-    const TimePoint asked = now();
-    const CallId call = remote_.make_file(
-        request, [this, request, parent, done, asked](Result<OpenedHandle> made) {
-          if (!made)
-            return done(fail(std::move(made).error()));
-          table_.expire(parent);
-          const std::string path = join(request.directory.path, request.name);
-          auto entry = names_.remember_path(path, made->attributes, asked);
-          if (!entry) {
-            remote_.close(made->handle);
-            return done(fail(std::move(entry).error()));
-          }
-          files_.adopt(entry->nodeid, *made, [done, entry = *entry](Result<Files::Opened> opened) {
-            if (!opened)
-              return done(fail(std::move(opened).error()));
-            done(Created{entry, *opened});
-          });
-        });
-    slot->bind(3, [this, call] { remote_.cancel(call); });
-  });
+  const auto make = [this, request, parent = spec.parent](const Answer<Created>& answer) {
+    remote_.make_file(request, [this, request, parent, answer,
+                                asked = now()](Result<OpenedHandle> made) {
+      if (!made)
+        return void(answer(fail(std::move(made).error())));
+      table_.expire(parent);
+      const std::string path = join(request.directory.path, request.name);
+      const auto entry = names_.remember_path(path, made->attributes, asked);
+      if (!entry) {
+        remote_.close(made->handle);
+        return void(answer(fail(entry.error())));
+      }
+      files_.adopt(entry->nodeid, *made, [&files = files_, &table = table_, answer,
+                                          entry = *entry](const Result<Files::Opened>& file) {
+        if (file && answer(Created{entry, *file}))
+          return;
+        if (file)
+          files.release(file->id);
+        else
+          answer(fail(file.error()));
+        table.forget(entry.nodeid, 1);
+      });
+    });
+  };
+  after_writes<Created>(asker, slot, {join(parent->path, spec.name)}, make);
+}
+
+/// The kernel counts a lookup for what it is told of.
+void Changes::hand_out(const Answer<Entry>& answer, const Result<Entry>& entry) {
+  if (!answer(entry) && entry)
+    table_.forget(entry->nodeid, 1);
 }
 
 void Changes::make_node(MakeRequest request, const std::string& path, std::uint64_t parent,
                         Done<Entry> asker, const Slot& slot) {
-  after_writes<Entry>(asker, slot, {path}, [this, request = std::move(request), path, parent,
-                                   slot](const auto& done) {
-    const TimePoint asked = now();
-    const CallId call =
-        remote_.make(request, [this, path, parent, done, asked](Result<MakeReply> made) {
-          if (!made)
-            return done(fail(std::move(made).error()));
-          table_.expire(parent);
-          done(names_.remember_path(path, made->attributes, asked));
-        });
-    slot->bind(3, [this, call] { remote_.cancel(call); });
-  });
+  const auto make = [this, request = std::move(request), path,
+                     parent](const Answer<Entry>& answer) {
+    remote_.make(request, [this, path, parent, answer, asked = now()](Result<MakeReply> made) {
+      if (!made)
+        return void(answer(fail(std::move(made).error())));
+      table_.expire(parent);
+      hand_out(answer, names_.remember_path(path, made->attributes, asked));
+    });
+  };
+  after_writes<Entry>(asker, slot, {path}, make);
 }
 
 void Changes::make_directory(const MakeSpec& spec, Done<Entry> asker, const Slot& slot) {
@@ -179,19 +185,18 @@ void Changes::link(std::uint64_t nodeid, const NameRef& to, Done<Entry> asker, c
   request.file = node->ref();
   request.directory = parent->ref();
   request.name = to.name;
-  after_writes<Entry>(asker, slot, {node->path, join(parent->path, to.name)},
-                      [this, request, nodeid, parent = to.parent, slot](const auto& done) {
-    const TimePoint asked = now();
-    const CallId call =
-        remote_.link(request, [this, request, nodeid, parent, done, asked](Result<Attributes> is) {
-          if (!is)
-            return done(fail(std::move(is).error()));
-          table_.expire(parent);
-          table_.own_change(nodeid, *is, now());
-          done(names_.remember_path(join(request.directory.path, request.name), *is, asked));
-        });
-    slot->bind(3, [this, call] { remote_.cancel(call); });
-  });
+  const auto make = [this, request, nodeid, parent = to.parent](const Answer<Entry>& answer) {
+    remote_.link(request, [this, request, nodeid, parent, answer,
+                           asked = now()](Result<Attributes> is) {
+      if (!is)
+        return void(answer(fail(std::move(is).error())));
+      table_.expire(parent);
+      table_.own_change(nodeid, *is, now());
+      const std::string path = join(request.directory.path, request.name);
+      hand_out(answer, names_.remember_path(path, *is, asked));
+    });
+  };
+  after_writes<Entry>(asker, slot, {node->path, join(parent->path, to.name)}, make);
 }
 
 void Changes::remove(const NameRef& what, bool is_directory, Done<Nothing> asker,
@@ -203,20 +208,18 @@ void Changes::remove(const NameRef& what, bool is_directory, Done<Nothing> asker
   request.directory = parent->ref();
   request.name = what.name;
   request.is_directory = is_directory;
-  after_writes<Nothing>(asker, slot, {join(parent->path, what.name)},
-                        [this, request, parent = what.parent, slot](const auto& done) {
-    const CallId call =
-        remote_.remove(request, [this, request, parent, done](Result<Nothing> removed) {
-          if (removed) {
-            table_.expire(parent);
-            const std::string path = join(request.directory.path, request.name);
-            table_.remove(path);
-            writeback_->removed(path, names_left(path));
-          }
-          done(std::move(removed));
-        });
-    slot->bind(3, [this, call] { remote_.cancel(call); });
-  });
+  const auto remove = [this, request, parent = what.parent](const Answer<Nothing>& answer) {
+    remote_.remove(request, [this, request, parent, answer](Result<Nothing> removed) {
+      if (removed) {
+        table_.expire(parent);
+        const std::string path = join(request.directory.path, request.name);
+        table_.remove(path);
+        writeback_->removed(path, names_left(path));
+      }
+      answer(std::move(removed));
+    });
+  };
+  after_writes<Nothing>(asker, slot, {join(parent->path, what.name)}, remove);
 }
 
 void Changes::rename(const NameRef& from, const NameRef& to, std::uint32_t flags,
@@ -231,33 +234,35 @@ void Changes::rename(const NameRef& from, const NameRef& to, std::uint32_t flags
   request.to = target->ref();
   request.to_name = to.name;
   request.flags = flags;
-  after_writes<Nothing>(asker, slot,
-                        {join(source->path, from.name), join(target->path, to.name)},
-                        [this, request, from, to, slot](const auto& done) {
-    const CallId call = remote_.rename(request, [this, request, from, to,
-                                                 done](Result<Attributes> is) {
+  const auto rename = [this, request, from, to](const Answer<Nothing>& answer) {
+    remote_.rename(request, [this, request, from, to, answer](const Result<Attributes>& is) {
       if (!is)
-        return done(fail(std::move(is).error()));
-      const std::string old_path = join(request.from.path, request.from_name);
-      const std::string new_path = join(request.to.path, request.to_name);
+        return void(answer(fail(is.error())));
       table_.expire(from.parent);
       table_.expire(to.parent);
-      const bool is_exchange = (request.flags & kRenameExchange) != 0;
-      if (is_exchange) {
-        table_.exchange(old_path, new_path);
-        remote_.moved(old_path, "//");
-        remote_.moved(new_path, old_path);
-        remote_.moved("//", new_path);
-      } else {
-        table_.move(old_path, new_path);
-        writeback_->removed(new_path, names_left(new_path));
-        remote_.moved(old_path, new_path);
-      }
-      writeback_->moved(old_path, new_path, is_exchange);
-      done(Nothing{});
+      renamed(request);
+      answer(Nothing{});
     });
-    slot->bind(3, [this, call] { remote_.cancel(call); });
-  });
+  };
+  after_writes<Nothing>(asker, slot,
+                        {join(source->path, from.name), join(target->path, to.name)}, rename);
+}
+
+void Changes::renamed(const RenameRequest& request) {
+  const std::string old_path = join(request.from.path, request.from_name);
+  const std::string new_path = join(request.to.path, request.to_name);
+  const bool is_exchange = (request.flags & kRenameExchange) != 0;
+  if (is_exchange) {
+    table_.exchange(old_path, new_path);
+    remote_.moved(old_path, "//");
+    remote_.moved(new_path, old_path);
+    remote_.moved("//", new_path);
+  } else {
+    table_.move(old_path, new_path);
+    writeback_->removed(new_path, names_left(new_path));
+    remote_.moved(old_path, new_path);
+  }
+  writeback_->moved(old_path, new_path, is_exchange);
 }
 
 void Changes::setattr(std::uint64_t nodeid, const AttributeChange& change,
@@ -278,42 +283,48 @@ void Changes::setattr(std::uint64_t nodeid, const AttributeChange& change,
   std::vector<std::string> paths;
   if (!node->path.empty() || nodeid == kRootNodeId)
     paths.push_back(node->path);
-  after_writes<TimedAttributes>(asker, slot, paths, [this, request, nodeid, slot](const auto& done) {
-    send_setattr(request, nodeid, done, slot);
-  });
+  // Its writes may have another of its names.
+  const auto written =
+      writeback_ == nullptr ? nullptr : writeback_->find(node->attributes.version.id);
+  if (written != nullptr && !paths.empty()) {
+    std::string path = written->named().path;
+    if (!path.empty() && path != paths.front())
+      paths.push_back(std::move(path));
+  }
+  after_writes<TimedAttributes>(asker, slot, paths,
+                                [this, request, nodeid](const Answer<TimedAttributes>& answer) {
+                                  send_setattr(request, nodeid, answer);
+                                });
 }
 
 void Changes::send_setattr(const SetattrRequest& request, std::uint64_t nodeid,
-                           const Done<TimedAttributes>& done, const Slot& slot) {
-  const CallId call =
-      remote_.setattr(request, [this, request, nodeid, done, slot](Result<ChangeReply> changed) {
-        // Who had it open has closed it meanwhile.
-        if (!changed && changed.error().code == ErrorCode::kBadHandle && request.handle != 0) {
-          SetattrRequest by_name = request;
-          by_name.handle = 0;
-          return send_setattr(by_name, nodeid, done, slot);
-        }
-        if (!changed)
-          return done(fail(std::move(changed).error()));
-        files_.own_change(nodeid, *changed, [this, nodeid, done] {
-          const auto after = table_.find(nodeid);
-          if (!after)
-            return done(fail(after.error()));
-          done(TimedAttributes{after->attributes, names_.attr_timeout()});
-        });
-      });
-  slot->bind(request.handle != 0 ? 3 : 4, [this, call] { remote_.cancel(call); });
+                           const Answer<TimedAttributes>& answer) {
+  remote_.setattr(request, [this, request, nodeid, answer](Result<ChangeReply> changed) {
+    // Who had it open has closed it meanwhile.
+    if (!changed && changed.error().code == ErrorCode::kBadHandle && request.handle != 0) {
+      SetattrRequest by_name = request;
+      by_name.handle = 0;
+      return send_setattr(by_name, nodeid, answer);
+    }
+    if (!changed)
+      return void(answer(fail(std::move(changed).error())));
+    files_.own_change(nodeid, *changed, [&table = table_, &names = names_, nodeid, answer] {
+      const auto after = table.find(nodeid);
+      if (!after)
+        return void(answer(fail(after.error())));
+      answer(TimedAttributes{after->attributes, names.attr_timeout()});
+    });
+  });
 }
 
 void Changes::sync(std::uint64_t nodeid, Done<Nothing> asker, const Slot& slot) {
   const auto node = table_.find(nodeid);
   if (!node)
     return asker(fail(node.error()));
-  after_writes<Nothing>(asker, slot, {}, [this, request = SyncRequest{node->ref()},
-                                     slot](const auto& done) {
-    const CallId call = remote_.sync(request, done);
-    slot->bind(3, [this, call] { remote_.cancel(call); });
-  });
+  after_writes<Nothing>(
+      asker, slot, {}, [this, request = SyncRequest{node->ref()}](const Answer<Nothing>& answer) {
+        remote_.sync(request, [answer](Result<Nothing> synced) { answer(std::move(synced)); });
+      });
 }
 
 }  // namespace slipway

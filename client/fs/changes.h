@@ -14,6 +14,8 @@
 namespace slipway {
 
 class LeaseGate;
+template <class T>
+class Asking;
 
 /// Who makes something, and what with.
 struct MakeSpec {
@@ -41,8 +43,10 @@ struct AttributeChange {
 
 /// Changes of names and attributes: each is done by the server before it is answered, after
 /// everything that was written before it (docs/semantics.md, "Order"). Knows no libfuse. Any thread
-/// may call; completions come inside the call or on another thread. Nothing waits here. All that it
-/// refers to must outlive every completion.
+/// may call; completions come inside the call or on another thread. Nothing waits here. A change that
+/// was sent is not taken back: whose asker is killed is answered kCancelled at once, and what came of
+/// the change is learnt all the same. All that it refers to must outlive every completion of `remote`,
+/// and it too.
 class Changes {
  public:
   Changes(RemoteSession& remote, InodeTable& table, Names& names, Files& files,
@@ -69,17 +73,25 @@ class Changes {
   void sync(std::uint64_t nodeid, Done<Nothing> done, const Slot& slot);
 
  private:
+  /// False: who asked has gone.
+  template <class T>
+  using Answer = std::function<bool(Result<T>)>;
+  template <class T>
+  using Then = std::function<void(const Answer<T>&)>;
+
   /// Runs `then` when this mount has the leases that a change at `paths` needs and everything
   /// written so far is on the server; an error goes to `done`.
   template <class T>
   void after_writes(const Done<T>& done, const Slot& slot, const std::vector<std::string>& paths,
-                    std::function<void(const Done<T>&)> then);
-  /// The same when it has them.
+                    Then<T> then);
+  /// The same when it has them, which `asking` keeps.
   template <class T>
-  void after_flush(const Done<T>& done, const Slot& slot, const std::vector<std::string>& paths,
-                   std::function<void(const Done<T>&)> then);
+  void after_flush(const std::shared_ptr<Asking<T>>& asking, const Slot& slot,
+                   const std::vector<std::string>& paths, Then<T> then);
   void send_setattr(const SetattrRequest& request, std::uint64_t nodeid,
-                    const Done<TimedAttributes>& done, const Slot& slot);
+                    const Answer<TimedAttributes>& answer);
+  void renamed(const RenameRequest& request);
+  void hand_out(const Answer<Entry>& answer, const Result<Entry>& entry);
   Result<NodeView> directory(const NameRef& of) const;
   WriteBack::NamesLeft names_left(const std::string& removed) const;
   void make_node(MakeRequest request, const std::string& path, std::uint64_t parent,

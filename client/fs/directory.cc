@@ -33,15 +33,16 @@ void Directory::load(std::uint64_t index, Done<Loaded> done,
   if (there)
     done(std::move(there));
   else
-    fetch(start, index, std::move(done), slot, 1);
+    fetch(start, index, std::move(done), slot);
 }
 
 void Directory::fetch(Start start, std::uint64_t index, Done<Loaded> done,
-                      const std::shared_ptr<CancelSlot>& slot, unsigned step) {
+                      const std::shared_ptr<CancelSlot>& slot) {
   const TimePoint asked = SteadyClock::instance().now();
+  const unsigned step = slot->begin();
   const CallId call = remote_.readdir(
       node_, start.cursor,
-      [self = shared_from_this(), start, index, done = std::move(done), slot, step,
+      [self = shared_from_this(), start, index, done = std::move(done), slot,
        asked](Result<ReaddirReply> reply) mutable {
         if (!reply)
           return done(fail(std::move(reply).error()));
@@ -49,7 +50,7 @@ void Directory::fetch(Start start, std::uint64_t index, Done<Loaded> done,
         if (!chunk || (*chunk)->covers(index))
           return done(std::move(chunk));
         const Start next{(*chunk)->first + (*chunk)->entries.size(), (*chunk)->entries.back().next};
-        self->fetch(next, index, std::move(done), slot, step + 1);
+        self->fetch(next, index, std::move(done), slot);
       });
   slot->bind(step, [&remote = remote_, call] { remote.cancel(call); });
 }

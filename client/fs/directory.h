@@ -50,7 +50,7 @@ class Directory : public std::enable_shared_from_this<Directory> {
   };
 
   void fetch(Start start, std::uint64_t index, Done<Loaded> done,
-             const std::shared_ptr<CancelSlot>& slot, unsigned step);
+             const std::shared_ptr<CancelSlot>& slot);
   Result<Loaded> take(const Start& start, ReaddirReply reply, TimePoint asked);
 
   RemoteSession& remote_;

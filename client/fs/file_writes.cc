@@ -2,6 +2,7 @@
 #include "fs/files.h"
 
 #include "base/log.h"
+#include "fs/asking.h"
 #include "fs/opening.h"
 
 #include <algorithm>
@@ -48,12 +49,31 @@ void Files::adopt(std::uint64_t nodeid, const OpenedHandle& made, Done<Opened> d
 std::shared_ptr<WrittenFile> Files::unsent(const OpenFile& file) const {
   if (parts_.writeback == nullptr)
     return nullptr;
-  if (file.written() != nullptr)
-    return file.written()->is_clean() && file.written()->state() ? nullptr : file.written();
-  if (parts_.writeback->is_clean())
+  std::shared_ptr<WrittenFile> written = file.written();
+  if (written != nullptr) {
+    if (!written->state())
+      return written;
+  } else {
+    if (!parts_.writeback->is_clean())
+      written = parts_.writeback->find(file.image()->version.id);
+    if (written != nullptr && written->given_up())
+      return written->number() == file.ignored() ? nullptr : written;
+  }
+  if (written == nullptr || written->is_clean())
     return nullptr;
-  auto found = parts_.writeback->find(file.image()->version.id);
-  return found == nullptr || found->is_clean() ? nullptr : found;
+  return is_small(*file.image()) || is_of(file, *written) ? written : nullptr;
+}
+
+/// While two questions are asked both may move on; but the base of a file that is not of it stays.
+bool Files::is_of(const OpenFile& file, const WrittenFile& written) {
+  for (VersionRecord base = written.base();;) {
+    if (file.is_at(base))
+      return true;
+    const VersionRecord after = written.base();
+    if (same_content(base, after))
+      return false;
+    base = after;
+  }
 }
 
 void Files::change(const std::shared_ptr<OpenFile>& file, const LogChange& change, ByteView data,
@@ -61,6 +81,8 @@ void Files::change(const std::shared_ptr<OpenFile>& file, const LogChange& chang
   if (file->written() == nullptr)
     return done(not_writable());
   const FileId id = file->image()->version.id;
+  if (!is_small(*file->image()) && !is_of(*file, *file->written()) && file->written()->state())
+    return done(fail(ErrorCode::kStale, "the file has changed"));
   parts_.writeback->change(
       file->written(), change, data,
       [this, id, written = file->written(), sync,
@@ -111,12 +133,14 @@ void Files::truncate_node(std::uint64_t nodeid, std::uint64_t size, Done<Nothing
   OpenMode mode;
   mode.write = true;
   open(nodeid, mode,
-       [this, size, done = std::move(done)](const Result<Opened>& opened) {
+       [this, size, slot, done = std::move(done)](const Result<Opened>& opened) {
          if (!opened)
            return done(fail(opened.error()));
-         truncate(opened->id, size, [this, id = opened->id, done](Result<Nothing> cut) {
+         const auto asking = std::make_shared<Asking<Nothing>>(done);
+         slot->bind(slot->begin(), [asking] { asking->give_up(); });
+         truncate(opened->id, size, [this, id = opened->id, asking](Result<Nothing> cut) {
            release(id);
-           done(std::move(cut));
+           asking->answer(std::move(cut));
          });
        },
        slot);
@@ -187,16 +211,18 @@ void Files::sync(std::uint64_t id, Done<Nothing> done) {
   done(result_of(synced ? written->state() : synced));
 }
 
-void Files::renew_images(const FileId& id, const VersionRecord& version) {
-  std::vector<std::shared_ptr<OpenFile>> files;  // let go outside the lock
-  {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [number, file] : open_)
-      files.push_back(file);
-  }
-  for (const auto& file : files) {
+std::vector<std::shared_ptr<OpenFile>> Files::open_files() const {
+  std::vector<std::shared_ptr<OpenFile>> files;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [number, file] : open_)
+    files.push_back(file);
+  return files;
+}
+
+void Files::renew_images(const VersionRecord& base, const VersionRecord& version) {
+  for (const auto& file : open_files()) {
     const auto image = file->image();
-    if (image->version.id != id)
+    if (!same_content(image->version, base) && !same_content(image->version, version))
       continue;
     auto renewed = std::make_shared<Image>();
     renewed->handle = image->handle;
@@ -204,12 +230,13 @@ void Files::renew_images(const FileId& id, const VersionRecord& version) {
     renewed->cached = image->cached;
     renewed->revision = parts_.writeback->revision();
     parts_.remote.expect_changes(image->handle);
-    file->set_image(std::move(renewed));
+    file->follow(std::move(renewed), base);
   }
 }
 
-void Files::on_applied(const FileId& id, const Attributes& after, std::uint64_t newest) {
-  renew_images(id, after.version);
+void Files::on_applied(const FileId& id, const VersionRecord& base, const Attributes& after,
+                       std::uint64_t newest) {
+  renew_images(base, after.version);
   if (newest != 0)
     parts_.table.end_ours(id, after, newest, SteadyClock::instance().now());
 }
@@ -234,6 +261,8 @@ void Files::take_own_change(std::uint64_t nodeid, const ChangeReply& change) {
   parts_.table.own_change(nodeid, change.after, SteadyClock::instance().now());
   if (!known || same_content(before, after))
     return;
+  for (const auto& file : open_files())
+    file->expect(before, after);
   if (parts_.writeback != nullptr)
     parts_.writeback->rebased(before, after);
   const auto cached = parts_.cache.find_file(parts_.export_key, after.id);
@@ -242,7 +271,7 @@ void Files::take_own_change(std::uint64_t nodeid, const ChangeReply& change) {
       log_warning("the cache could not follow a change: {}", moved.error().message);
     parts_.confirmer.forget(*cached);
   }
-  renew_images(after.id, after);
+  renew_images(before, after);
 }
 
 }  // namespace slipway

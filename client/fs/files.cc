@@ -111,16 +111,22 @@ std::uint64_t Files::insert(std::shared_ptr<OpenFile> file) {
   return id;
 }
 
-std::shared_ptr<const Image> Files::current_image(OpenFile& file) {
+std::shared_ptr<const Image> Files::current_image(OpenFile& file, const WrittenFile* unsent) {
   auto image = file.image();
-  if (!is_small(*image) || parts_.table.is_ours(file.nodeid()))
+  if (!is_small(*image) || (unsent == nullptr && parts_.table.is_ours(file.nodeid())))
     return image;
-  const auto version = parts_.table.version(file.nodeid());
+  if (unsent != nullptr && is_of(file, *unsent))
+    return image;
+  const std::uint32_t revision =
+      parts_.writeback == nullptr ? 0 : parts_.writeback->revision();
+  const auto version =
+      unsent != nullptr ? unsent->base() : parts_.table.version(file.nodeid());
   if (!version || !same_file(*version, image->version) || same_content(*version, image->version))
     return image;
   auto renewed = std::make_shared<Image>();
   renewed->handle = file.handle();
   renewed->version = *version;
+  renewed->revision = revision;
   // Cached units that would have to be confirmed first are not worth a round trip for a small file.
   auto cached = parts_.cache.open_file(parts_.export_key, *version);
   if (cached && !cached->must_confirm)

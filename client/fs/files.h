@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 
 namespace slipway {
 
@@ -115,20 +116,25 @@ class Files : private WriteBackListener {
 
   std::shared_ptr<OpenFile> find(std::uint64_t id) const;
   std::uint64_t insert(std::shared_ptr<OpenFile> file);
-  /// The image to read from now: a small file's is renewed when its node has a newer version.
-  std::shared_ptr<const Image> current_image(OpenFile& file);
-  /// What is unsent of the file; null: nothing.
+  /// The image to read from now, below what is `unsent`: a small file's is renewed when its node, or
+  /// what our changes were made on, is of another version.
+  std::shared_ptr<const Image> current_image(OpenFile& file, const WrittenFile* unsent);
+  /// What is unsent of the file; null: nothing. Not what was written to another version of an image.
   std::shared_ptr<WrittenFile> unsent(const OpenFile& file) const;
-  /// All images of a file go over to a version that our own change made.
-  void renew_images(const FileId& id, const VersionRecord& version);
+  static bool is_of(const OpenFile& file, const WrittenFile& written);
+  /// All images of `base` go over to `version`, which our own change made. Others stay what they are.
+  void renew_images(const VersionRecord& base, const VersionRecord& version);
+  std::vector<std::shared_ptr<OpenFile>> open_files() const;
   void change(const std::shared_ptr<OpenFile>& file, const LogChange& change, ByteView data,
               bool sync, Done<Nothing> done);
   void finish_change(const std::shared_ptr<WrittenFile>& file, bool sync, Done<Nothing> done);
   void take_own_change(std::uint64_t nodeid, const ChangeReply& change);
+  void drop_cached(const FileId& id, const ByteRange& range);
   void copied_into(std::uint64_t nodeid, const ByteRange& range, const ChangeReply& change);
 
   // WriteBackListener.
-  void on_applied(const FileId& id, const Attributes& after, std::uint64_t newest) override;
+  void on_applied(const FileId& id, const VersionRecord& base, const Attributes& after,
+                  std::uint64_t newest) override;
   void on_refused(const FileId& id, const Error& why) override;
 
   const FilesParts parts_;

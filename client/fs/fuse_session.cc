@@ -57,7 +57,7 @@ LocalContentOf local_content_of(const WriteBack* writeback) {
     if (writeback->is_clean())
       return std::nullopt;
     const auto file = writeback->find(id);
-    if (file == nullptr)
+    if (file == nullptr || file->given_up())
       return std::nullopt;
     const WrittenFile::UnsentState state = file->unsent_state();
     if (!state.any)

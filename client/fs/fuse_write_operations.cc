@@ -51,9 +51,9 @@ struct FuseWriteOperations {
   }
 
   /// For what waits for room in the log or for the server, and hands nothing out: who is killed is let
-  /// go; the change may still happen.
+  /// go; the change may still happen. Before that begins: it may bind something better.
   static void let_be_killed(const std::shared_ptr<Request>& r) {
-    r->slot()->bind(1, [weak = std::weak_ptr<Request>(r)] {
+    r->slot()->bind(r->slot()->begin(), [weak = std::weak_ptr<Request>(r)] {
       if (const auto request = weak.lock())
         request->fail_with(ErrorCode::kCancelled);
     });
@@ -186,13 +186,13 @@ struct FuseWriteOperations {
       if (offset < 0)
         return r->fail_with(ErrorCode::kInvalid);
       const ByteView bytes(reinterpret_cast<const std::byte*>(data), size);
+      let_be_killed(r);
       fs.files_.write(info->fh, static_cast<std::uint64_t>(offset), bytes,
                       is_synchronous(info->flags), [r, size](const Result<Nothing>& written) {
                         if (!written)
                           return r->fail_with(written.error().code);
                         r->finish([size](fuse_req_t req) { fuse_reply_write(req, size); });
                       });
-      let_be_killed(r);
     });
   }
 
@@ -201,11 +201,11 @@ struct FuseWriteOperations {
     serve_change(request, [&](FuseSession& fs, const std::shared_ptr<Request>& r) {
       if (offset < 0 || length <= 0)
         return r->fail_with(ErrorCode::kInvalid);
+      let_be_killed(r);
       fs.files_.allocate(
           info->fh, mode,
           {static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)},
           answer_plain(r));
-      let_be_killed(r);
     });
   }
 
@@ -225,7 +225,6 @@ struct FuseWriteOperations {
                        r->finish([n = *copied](fuse_req_t req) { fuse_reply_write(req, n); });
                      },
                      r->slot());
-      let_be_killed(r);
     });
   }
 
@@ -233,8 +232,8 @@ struct FuseWriteOperations {
   static void fsync(fuse_req_t request, fuse_ino_t, int, fuse_file_info* info) noexcept {
     FuseSession& fs = session(request);
     serve(fs.requests_, request, [&](const std::shared_ptr<Request>& r) {
-      fs.files_.sync(info->fh, answer_plain(r));
       let_be_killed(r);
+      fs.files_.sync(info->fh, answer_plain(r));
     });
   }
 
@@ -312,8 +311,8 @@ struct FuseWriteOperations {
       };
       if (info == nullptr)
         return fs.files_.truncate_node(nodeid, size, cut, r->slot());
-      fs.files_.truncate(info->fh, size, cut);
       let_be_killed(r);
+      fs.files_.truncate(info->fh, size, cut);
     });
   }
 

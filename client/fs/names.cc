@@ -57,6 +57,7 @@ void Names::lookup(std::uint64_t parent, const std::string& name, Done<Entry> do
     return done(fail(ErrorCode::kInvalid, "'{}' is no name", escape(name)));
 
   const TimePoint asked = now();
+  const unsigned step = slot->begin();
   const CallId call = remote_.lookup(
       directory->ref(), name,
       [this, path = std::move(path), done = std::move(done), asked](Result<Attributes> answer) {
@@ -66,7 +67,7 @@ void Names::lookup(std::uint64_t parent, const std::string& name, Done<Entry> do
           return done(fail(std::move(answer).error()));
         done(remember_path(path, *answer, asked));
       });
-  slot->bind(1, [this, call] { remote_.cancel(call); });
+  slot->bind(step, [this, call] { remote_.cancel(call); });
 }
 
 Result<Entry> Names::remember_path(const std::string& path, const Attributes& attributes,
@@ -119,6 +120,7 @@ void Names::getattr(std::uint64_t nodeid, Done<TimedAttributes> done, const Slot
   const TimePoint asked = now();
   const NodeRef ref = known->ref();
   const std::uint64_t handle = known->handle;
+  const unsigned step = slot->begin();
   const CallId call = remote_.getattr(
       handle, ref,
       [this, before = std::move(*known), done = std::move(done), asked,
@@ -128,19 +130,20 @@ void Names::getattr(std::uint64_t nodeid, Done<TimedAttributes> done, const Slot
           return getattr_by_name(std::move(before), std::move(done), slot);
         done(observed(before, std::move(answer), asked));
       });
-  slot->bind(1, [this, call] { remote_.cancel(call); });
+  slot->bind(step, [this, call] { remote_.cancel(call); });
 }
 
 void Names::getattr_by_name(NodeView known, Done<TimedAttributes> done, const Slot& slot) {
   known.handle = 0;
   const TimePoint asked = now();
   const NodeRef ref = known.ref();
+  const unsigned step = slot->begin();
   const CallId call = remote_.getattr(
       0, ref,
       [this, before = std::move(known), done = std::move(done), asked](Result<Attributes> answer) {
         done(observed(before, std::move(answer), asked));
       });
-  slot->bind(2, [this, call] { remote_.cancel(call); });
+  slot->bind(step, [this, call] { remote_.cancel(call); });
 }
 
 Result<TimedAttributes> Names::observed(const NodeView& before, Result<Attributes> answer,
@@ -177,6 +180,7 @@ void Names::readlink(std::uint64_t nodeid, Done<std::string> done, const Slot& s
     return done(contained_link(known->path, target, remote_.server().export_root));
 
   const NodeRef ref = known->ref();
+  const unsigned step = slot->begin();
   const CallId call = remote_.readlink(ref, [this, nodeid, path = known->path,
                                              done = std::move(done)](Result<ReadlinkReply> answer) {
     if (!answer)
@@ -187,13 +191,14 @@ void Names::readlink(std::uint64_t nodeid, Done<std::string> done, const Slot& s
     table_.set_link_target(nodeid, std::move(answer->target));
     done(std::move(shown));
   });
-  slot->bind(1, [this, call] { remote_.cancel(call); });
+  slot->bind(step, [this, call] { remote_.cancel(call); });
 }
 
 void Names::statfs(std::uint64_t nodeid, Done<StatfsReply> done, const Slot& slot) {
   const auto known = table_.find(nodeid);
   if (!known)
     return done(fail(known.error()));
+  const unsigned step = slot->begin();
   const CallId call =
       remote_.statfs(known->ref(), [this, done = std::move(done)](Result<StatfsReply> answer) {
         {
@@ -205,7 +210,7 @@ void Names::statfs(std::uint64_t nodeid, Done<StatfsReply> done, const Slot& slo
         }
         done(std::move(answer));
       });
-  slot->bind(1, [this, call] { remote_.cancel(call); });
+  slot->bind(step, [this, call] { remote_.cancel(call); });
 }
 
 Result<std::shared_ptr<Directory>> Names::open_directory(std::uint64_t nodeid) {

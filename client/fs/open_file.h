@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 namespace slipway {
@@ -61,7 +62,36 @@ class OpenFile {
   void set_image(std::shared_ptr<const Image> image) {
     const std::lock_guard lock(mutex_);
     image_.swap(image);
+    neighbour_.reset();
   }
+
+  /// A change of our own has brought the image's version forth from `base`.
+  void follow(std::shared_ptr<const Image> image, const VersionRecord& base) {
+    const std::lock_guard lock(mutex_);
+    image_.swap(image);
+    neighbour_ = base;
+  }
+
+  /// A change of our own is about to make another version of the image's, if that is `base`.
+  void expect(const VersionRecord& base, const VersionRecord& after) {
+    const std::lock_guard lock(mutex_);
+    if (same_content(image_->version, base))
+      neighbour_ = after;
+  }
+
+  /// Whether our own changes to `version` are changes of this file's image: where bases and images
+  /// move together, one is ahead of the other for a moment.
+  bool is_at(const VersionRecord& version) const {
+    const std::lock_guard lock(mutex_);
+    return same_content(image_->version, version) ||
+           (neighbour_ && same_content(*neighbour_, version));
+  }
+
+  /// The number of a WrittenFile that was given up before this was opened. Before others see this
+  /// object.
+  void set_ignored(std::uint64_t number) { ignored_ = number; }
+
+  std::uint64_t ignored() const noexcept { return ignored_; }
 
  private:
   RemoteSession& remote_;
@@ -71,6 +101,8 @@ class OpenFile {
   const std::shared_ptr<WrittenFile> written_;  ///< owners: this, WriteBack
   mutable std::mutex mutex_;
   std::shared_ptr<const Image> image_;
+  std::optional<VersionRecord> neighbour_;  ///< before or after the image's, by our own change
+  std::uint64_t ignored_ = 0;               ///< 0: none
   std::shared_ptr<const void> start_;
 };
 

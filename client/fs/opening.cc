@@ -28,6 +28,7 @@ void Opening::start_with(OpenedHandle handle) {
   asked_ = SteadyClock::instance().now();
   revision_ = files_.parts_.writeback->revision();
   handle_ = std::move(handle);
+  adopted_ = true;
   files_.disk_.post([self = shared_from_this()] { self->take_handle(); });
 }
 
@@ -37,7 +38,7 @@ void Opening::start_with(OpenedHandle handle) {
 void Opening::ask_open() {
   if (needs_lease() && !files_.parts_.writable_opens)
     return ask_lease();
-  const unsigned step = attempts_;
+  const unsigned step = slot_->begin();
   RemoteSession& remote = files_.parts_.remote;
   if (files_.parts_.writeback != nullptr)
     revision_ = files_.parts_.writeback->revision();  // commits may have come while we waited
@@ -57,6 +58,7 @@ bool Opening::needs_lease() const {
 /// A first write needs the lease, so that is there before the open is answered.
 void Opening::ask_lease() {
   LeaseGate* const leases = files_.parts_.leases;
+  const unsigned step = slot_->begin();
   const auto question = leases->enter(
       {node_.path}, [self = shared_from_this()](Result<LeaseGate::Hold> lease) {
         if (!lease)
@@ -65,7 +67,7 @@ void Opening::ask_lease() {
         self->asked_ = SteadyClock::instance().now();
         self->ask_open();
       });
-  slot_->bind(attempts_, [leases, question] { leases->cancel(question); });
+  slot_->bind(step, [leases, question] { leases->cancel(question); });
 }
 
 /// The file is another version there than our writes were made on: our own commit may be the reason.
@@ -74,10 +76,14 @@ bool Opening::wait_for_own_commit(const VersionRecord& there) {
   if (writeback == nullptr)
     return false;
   // An answer from before a commit that is over now shows a version that is no more.
-  const bool is_old = writeback->revision() != revision_;
+  const std::uint32_t revision = writeback->revision();
   const auto written = writeback->find(there.id);
-  const bool is_unsent = written != nullptr && !written->is_clean();
-  if (!is_old && (!is_unsent || same_content(written->named().base, there)))
+  if (adopted_ && (written == nullptr || same_content(written->base(), there))) {
+    revision_ = revision;  // it was made just now: only others' commits can have come
+    return false;
+  }
+  const bool is_unsent = written != nullptr && !written->is_clean() && !written->given_up();
+  if (revision == revision_ && (!is_unsent || same_content(written->base(), there)))
     return false;
   files_.parts_.remote.close(handle_.handle);
   if (waits_++ >= kWaitsMax)
@@ -100,6 +106,7 @@ void Opening::start_over() {
 /// Starts again after a wait, which can be given up.
 void Opening::start_after(const std::function<void(std::function<void(Status)>)>& wait) {
   const auto once = std::make_shared<Once>();
+  const unsigned step = slot_->begin();
   wait([self = shared_from_this(), once](Status over) {
     if (!once->take())
       return;
@@ -107,7 +114,7 @@ void Opening::start_after(const std::function<void(std::function<void(Status)>)>
       return self->refuse(std::move(over).error());
     self->files_.disk_.post([self] { self->start(); });
   });
-  slot_->bind(attempts_, [weak = weak_from_this(), once] {
+  slot_->bind(step, [weak = weak_from_this(), once] {
     const auto self = weak.lock();
     if (self != nullptr && once->take())
       self->refuse({ErrorCode::kCancelled, "interrupted"});
@@ -120,7 +127,7 @@ bool Opening::start_after_own_commit() {
   if (writeback == nullptr)
     return false;
   const auto written = writeback->find(file_->image()->version.id);
-  const bool is_unsent = written != nullptr && !written->is_clean();
+  const bool is_unsent = written != nullptr && !written->is_clean() && !written->given_up();
   if ((!is_unsent && writeback->revision() == file_->image()->revision) || waits_++ >= kWaitsMax)
     return false;
   file_.reset();
@@ -142,7 +149,8 @@ bool Opening::has_writer() const {
 }
 
 void Opening::start() {
-  const unsigned step = ++attempts_;
+  ++attempts_;
+  adopted_ = false;
   asked_ = SteadyClock::instance().now();
   if (files_.parts_.writeback != nullptr)
     revision_ = files_.parts_.writeback->revision();
@@ -152,6 +160,7 @@ void Opening::start() {
   if (mode_.write)
     return ask_open();
   awaited_ = guide == nullptr ? 1 : 2;
+  const unsigned step = slot_->begin();
   const CallId call =
       remote.open(node, [self = shared_from_this()](Result<OpenedHandle> answer) mutable {
         self->opened(std::move(answer));
@@ -187,7 +196,6 @@ void Opening::opened(Result<OpenedHandle> answer) {
   }
   if (needs_lease()) {
     files_.parts_.remote.close(answer->handle);  // it shows what was there before we had the lease
-    ++attempts_;
     return ask_lease();
   }
   handle_ = *answer;
@@ -249,17 +257,24 @@ void Opening::take_handle() {
   has_writer_ = has_writer();
   std::shared_ptr<WrittenFile> written;
   if (parts.writeback != nullptr) {
-    image->revision = revision_;
     if (mode_.write) {
-      written = parts.writeback->declare(node_.path, image->version, revision_);
-      if (written == nullptr)
-        return start_over();
+      while ((written = parts.writeback->declare(node_.path, image->version, revision_)) == nullptr) {
+        if (!adopted_)
+          return start_over();
+        if (wait_for_own_commit(image->version))
+          return;
+      }
     } else if (parts.table.is_ours(node_.nodeid)) {
       parts.remote.expect_changes(handle_.handle);
     }
+    image->revision = revision_;
   }
   file_ = std::make_shared<OpenFile>(parts.remote, parts.table, node_.nodeid, image,
                                      std::move(written));
+  if (const auto refused =
+          parts.writeback == nullptr ? nullptr : parts.writeback->find(image->version.id);
+      refused != nullptr && refused->given_up())
+    file_->set_ignored(refused->number());
   if (!must_confirm)
     return finish();
   parts.confirmer.confirm(std::move(image),
@@ -282,6 +297,22 @@ void Opening::confirmed(const Status& status) {
   refuse(status.error());
 }
 
+/// Whether no commit of ours can have been missed.
+bool Opening::follows_our_commits(OpenFile& file) const {
+  const auto image = file.image();
+  const std::uint32_t revision = files_.parts_.writeback->revision();
+  if (image->revision == revision)
+    return true;
+  if (!adopted_ || !file.written()->is_clean() ||
+      !same_content(file.written()->base(), image->version))
+    return false;
+  // Others' commits: a file that was made just now is not opened anew, which its mode may forbid.
+  auto renewed = std::make_shared<Image>(*image);
+  renewed->revision = revision;
+  file.set_image(std::move(renewed));
+  return true;
+}
+
 void Opening::finish() {
   Files::Opened result;
   result.keep_pages =
@@ -299,8 +330,7 @@ void Opening::finish() {
   const std::shared_ptr<OpenFile> file = std::move(file_);
   result.id = files_.insert(file);
   // From here on the file follows our commits. One that came before would be missed.
-  if (files_.parts_.writeback != nullptr &&
-      file->image()->revision != files_.parts_.writeback->revision()) {
+  if (files_.parts_.writeback != nullptr && !follows_our_commits(*file)) {
     file_ = file;
     if (start_after_own_commit()) {
       pages_doubtful_ = !result.keep_pages;

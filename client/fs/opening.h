@@ -41,6 +41,7 @@ class Opening : public std::enable_shared_from_this<Opening> {
   void start_over();
   void start_after(const std::function<void(std::function<void(Status)>)>& wait);
   bool has_writer() const;
+  bool follows_our_commits(OpenFile& file) const;
   void opened(Result<OpenedHandle> answer);
   void found(ImageGuide::Found found);
   void arrive();
@@ -57,6 +58,7 @@ class Opening : public std::enable_shared_from_this<Opening> {
   const Done<Files::Opened> done_;
   const Files::Slot slot_;
   unsigned attempts_ = 0;
+  bool adopted_ = false;  ///< the handle is of a file that was made just now
   unsigned waits_ = 0;  ///< for commits of our own
   std::uint32_t revision_ = 0;  ///< of WriteBack, when the server was asked
   std::atomic<unsigned> awaited_ = 0;  ///< answers

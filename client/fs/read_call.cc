@@ -37,7 +37,7 @@ void ReadCall::read() {
     return;
   if (below_.empty())
     return finish(arrange_content(range_, std::move(pieces_)));
-  const unsigned step = ++steps_;
+  const unsigned step = slot_->begin();
   BlockSource& source = files_.parts_.source;
   const ReadId read = source.read({image_, below_, Priority::kDemand, id_}, shared_from_this());
   slot_->bind(step, [&source, read] { source.cancel(read); });
@@ -48,7 +48,7 @@ void ReadCall::read() {
 bool ReadCall::take_own() {
   unsent_ = files_.unsent(*file_);
   if (unsent_ == nullptr) {
-    image_ = files_.current_image(*file_);
+    image_ = files_.current_image(*file_, unsent_.get());
     range_ = clamp_to_size(asked_, image_->version.size);
     below_.clear();
     if (!range_.empty())
@@ -60,7 +60,7 @@ bool ReadCall::take_own() {
     finish(fail(!state ? state.error() : own.error()));
     return false;
   }
-  image_ = files_.current_image(*file_);
+  image_ = files_.current_image(*file_, unsent_.get());
   range_ = own->range;
   pieces_ = std::move(own->pieces);
   below_.clear();
@@ -87,19 +87,20 @@ bool ReadCall::try_again_after_own_change() {
   const auto again = [self = shared_from_this()] {
     self->files_.disk_.post([self] { self->read(); });
   };
-  if (files_.current_image(*file_) != image_) {
+  if (files_.current_image(*file_, unsent_.get()) != image_) {
     again();
     return true;
   }
   const auto written = writeback->find(image_->version.id);
-  if (written == nullptr || written->is_clean())
+  if (written == nullptr || written->is_clean() || written->given_up())
     return false;
   const auto once = std::make_shared<Once>();
+  const unsigned step = slot_->begin();
   writeback->when_settled(written, [once, again] {
     if (once->take())
       again();
   });
-  slot_->bind(++steps_, [weak = weak_from_this(), once] {
+  slot_->bind(step, [weak = weak_from_this(), once] {
     const auto self = weak.lock();
     if (self != nullptr && once->take())
       self->finish(slipway::fail(ErrorCode::kCancelled, "interrupted"));
@@ -135,7 +136,7 @@ void ReadCall::changed(Error error) {
   if (!node || attempts_ >= kAttemptsMax)
     return finish(fail(std::move(error)));
   const TimePoint asked = SteadyClock::instance().now();
-  const unsigned step = ++steps_;
+  const unsigned step = slot_->begin();
   RemoteSession& remote = files_.parts_.remote;
   const CallId call = remote.getattr(file_->handle(), node->ref(),
                                      [self = shared_from_this(), asked](Result<Attributes> answer) {

@@ -38,7 +38,6 @@ class ReadCall final : public ReadSink, public std::enable_shared_from_this<Read
   const Done<Content> done_;
   const Files::Slot slot_;
   unsigned attempts_ = 0;
-  unsigned steps_ = 0;
   std::shared_ptr<const Image> image_;
   std::shared_ptr<WrittenFile> unsent_;
   ByteRange range_;  ///< asked_ cut at the file's size

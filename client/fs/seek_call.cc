@@ -34,7 +34,7 @@ SeekCall::SeekCall(Files& files, std::shared_ptr<OpenFile> file, std::uint64_t o
 
 void SeekCall::start() {
   unsent_ = files_.unsent(*file_);
-  image_ = files_.current_image(*file_);
+  image_ = files_.current_image(*file_, unsent_.get());
   size_ = unsent_ != nullptr ? unsent_->size() : image_->version.size;
   if (range_.offset >= size_)
     return answer(fail(ErrorCode::kNotFound, "behind the end"));
@@ -74,8 +74,9 @@ void SeekCall::advance() {
         return;
       continue;
     }
+    const unsigned step = slot_->begin();
     const ReadId read = source.read({image_, below_, Priority::kDemand, 0}, self);
-    slot_->bind(++steps_, [&source, read] { source.cancel(read); });
+    slot_->bind(step, [&source, read] { source.cancel(read); });
     if (step_.exchange(Step::kWaiting) != Step::kEnded || !go_on())
       return;
   }
@@ -106,7 +107,7 @@ bool SeekCall::take_own() {
 
 bool SeekCall::crosses_own_write() const {
   return unsent_ != nullptr || files_.unsent(*file_) != nullptr ||
-         files_.current_image(*file_) != image_;
+         files_.current_image(*file_, nullptr) != image_;
 }
 
 void SeekCall::answer_all_data() {

@@ -44,7 +44,6 @@ class SeekCall final : public ReadSink, public std::enable_shared_from_this<Seek
   std::uint64_t size_ = 0;  ///< the file's
   ByteRange range_;
   std::vector<ByteRange> below_;  ///< what of the range only the image has
-  unsigned steps_ = 0;
   std::atomic<Step> step_{Step::kStarted};
   Status status_;
   std::vector<Piece> pieces_;

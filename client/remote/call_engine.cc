@@ -135,7 +135,7 @@ bool CallEngine::prefetch_allowed(const Link& link, const Call& call) const {
 }
 
 void CallEngine::send(Call& call, Link& link, TimePoint now) {
-  if (calls_.in_flight() == 0)
+  if (calls_.in_flight() == 0 && !call.lasting)
     goodput_.resume(now);
   if (link.load.requests == 0)
     wake_timer_by(now + tuning_.slow_after / 2);

@@ -23,7 +23,8 @@ Error reported_error(const FrameHeader& header, ByteView body) {
 }
 
 bool measures_rtt(const Call& call, const FrameHeader& header) {
-  return !header.has_more() && call.priority == Priority::kDemand && call.bytes <= kUnitSize;
+  return !header.has_more() && call.priority == Priority::kDemand && call.bytes <= kUnitSize &&
+         !call.lasting;
 }
 
 }  // namespace
@@ -175,11 +176,12 @@ Status CallEngine::settle(Link& link, Call& call, const FrameHeader& header, Sta
                  call.open->writable());
   if (taken && call.close_after != 0)
     enqueue_close(call.close_after);
+  const bool lasted = call.lasting;
   end(call, std::move(taken), ended);
   if (link.retiring && link.load.requests == 0)
     link.close();
   pump(now);
-  if (calls_.in_flight() == 0)
+  if (calls_.in_flight() == 0 && !lasted)
     goodput_.pause(now);
   return {};
 }

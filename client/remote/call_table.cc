@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 namespace slipway {
 
@@ -65,6 +66,8 @@ void CallTable::mark_sent(Call& call, Link& link, TimePoint now) {
   waiting_[index(call.priority)].erase(call.cookie);
   call.link = &link;
   call.sent = now;
+  if (call.lasting)
+    return;
   requests_[index(call.priority)] += 1;
   bytes_[index(call.priority)] += call.bytes;
   link.load.add(call.priority, call.bytes, now);
@@ -76,8 +79,10 @@ void CallTable::mark_waiting(Call& call) {
 }
 
 void CallTable::unsend(Call& call) {
-  call.link->load.remove(call.priority, call.bytes);
-  call.link = nullptr;
+  Link& link = *std::exchange(call.link, nullptr);
+  if (call.lasting)
+    return;
+  link.load.remove(call.priority, call.bytes);
   requests_[index(call.priority)] -= 1;
   bytes_[index(call.priority)] -= call.bytes;
 }

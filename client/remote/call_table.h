@@ -29,6 +29,8 @@ struct Call {
   std::unique_ptr<Answer> answer;
   OpenAnswer* open = nullptr;  ///< `answer`, when it is one that opens a handle
   bool pinned = false;         ///< fails with its connection instead of going out elsewhere
+  /// Its answer comes when something happens at the server: it weighs and measures nothing.
+  bool lasting = false;
 
   // ---
   Link* link = nullptr;  ///< the connection that it went out on last and whose answer counts

@@ -189,7 +189,10 @@ class RemoteSession {
 
   virtual bool has_leases() const { return false; }
 
-  /// Bounded by io_timeout, as a control call; may be repeated.
+  /// LeaseAction::kAwait may be asked; elsewhere it is kNotSupported at once.
+  virtual bool can_await_leases() const { return false; }
+
+  /// Bounded by io_timeout, as a control call (an await by its own length); may be repeated.
   virtual CallId lease(const LeaseRequest&, Done<LeaseReply> done) { return refuse(done); }
 
   /// The content of the file behind an open handle is ours to change: a new session accepts the

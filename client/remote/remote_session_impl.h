@@ -52,6 +52,7 @@ class RemoteSessionImpl final : public RemoteSession {
   CallId stage(const StageRequest& request, Done<Nothing> done) override;
   CallId commit(const CommitRequest& request, Done<CommitReply> done) override;
   bool has_leases() const override;
+  bool can_await_leases() const override;
   CallId lease(const LeaseRequest& request, Done<LeaseReply> done) override;
   void expect_changes(std::uint64_t handle) override;
   void moved(const std::string& from, const std::string& to) override;

@@ -7,6 +7,9 @@ namespace slipway {
 
 namespace {
 
+/// The server's own, and as long again for a link that was away meanwhile.
+constexpr Duration kAwaitDeadline = 2 * kLeaseAwaitMax;
+
 Result<Nothing> decode_nothing(ByteView body) {
   if (!body.empty())
     return fail(ErrorCode::kProtocol, "an answer that should be empty is not");
@@ -70,7 +73,7 @@ Result<CommitReply> decode_committed(ByteView body, const std::vector<CommittedF
 // What a reply to this action must say, so that we may go by it.
 Result<LeaseReply> decode_lease(ByteView body, LeaseAction action) {
   SLIPWAY_TRY_ASSIGN(LeaseReply reply, decode_lease_reply(body));
-  if (action == LeaseAction::kList)
+  if (action == LeaseAction::kList || action == LeaseAction::kAwait)
     return reply;
   const bool is_grant = reply.outcome == LeaseOutcome::kDone &&
                         (action == LeaseAction::kAcquire || action == LeaseAction::kRenew);
@@ -228,13 +231,29 @@ bool RemoteSessionImpl::has_leases() const {
   return can_write() && (server().features & kFeatureLeases) != 0;
 }
 
+bool RemoteSessionImpl::can_await_leases() const {
+  return has_leases() && (server().features & kFeatureLeaseAwait) != 0;
+}
+
 CallId RemoteSessionImpl::lease(const LeaseRequest& request, Done<LeaseReply> done) {
-  if (!has_leases())
+  const bool is_await = request.action == LeaseAction::kAwait;
+  if (is_await ? !can_await_leases() : !has_leases())
     return refuse(done);
   const auto decode = [action = request.action](ByteView body) {
     return decode_lease(body, action);
   };
-  return ask(MessageType::kLease, request, {}, answer_of<LeaseReply>(decode, std::move(done)));
+  if (!is_await)
+    return ask(MessageType::kLease, request, {}, answer_of<LeaseReply>(decode, std::move(done)));
+  auto call = std::make_shared<Call>();
+  const CallId id = engine_.new_cookie();
+  call->cookie = id;
+  call->type = MessageType::kLease;
+  call->lasting = true;
+  call->deadline = SteadyClock::instance().now() + kAwaitDeadline;
+  call->answer = answer_of<LeaseReply>(decode, std::move(done));
+  call->frame = make_request(MessageType::kLease, id, Priority::kDemand, request);
+  engine_.submit(std::move(call));
+  return id;
 }
 
 void RemoteSessionImpl::expect_changes(std::uint64_t handle) {

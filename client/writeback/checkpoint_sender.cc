@@ -132,6 +132,11 @@ Result<CommitReply> CheckpointSender::commit(CommitRequest request) {
   return commit_parts(std::move(request), parts_);
 }
 
+void CheckpointSender::wait_for_parts() {
+  std::unique_lock lock(shared_->mutex);
+  shared_->changed.wait(lock, [&] { return shared_->stopped || shared_->calls == 0; });
+}
+
 /// More parts than can be staged are never all there, so nothing is applied by this.
 Result<CommitReply> CheckpointSender::ask(CommitRequest request) {
   return commit_parts(std::move(request), kStagePartsMax);

@@ -30,8 +30,14 @@ class CheckpointSender {
   /// All of a layer, as the commit's file number `file`. kCorrupt: a record of the log is damaged.
   Status add(std::uint32_t file, const ContentLayer& layer);
 
+  /// The last part goes on its way, too.
+  Status send_rest() { return send_part(); }
+
   /// Waits for the parts, then commits. Errors are those of the calls.
   Result<CommitReply> commit(CommitRequest request);
+
+  /// Until no part is on its way any more, whatever came of it.
+  void wait_for_parts();
 
   /// Asks for what became of the checkpoint, if it was applied before, without staging anything.
   /// kInvalid: it was not.

@@ -82,7 +82,7 @@ std::string LeaseGroup::obstacle(const std::string& name) const {
 LeaseGroup::Step LeaseGroup::plan(const View& view) {
   if (calling_)
     return {};
-  const bool is_due = view.now >= next_;
+  const bool is_due = view.now >= next_ || hurries_;
   switch (stage_) {
     case Stage::kWanted:
       if (is_due && (is_adopted_ || (!view.ending && (view.use.unsent != 0 || view.asked))))
@@ -111,11 +111,31 @@ LeaseGroup::Step LeaseGroup::plan_held(const View& view) {
     return call(LeaseAction::kRelease, use);
   }
   const bool is_news = !failing_ && told_unsent_ != (use.unsent != 0);
-  if (view.now < next_ && !is_news)
-    return {};
-  Step step = call(LeaseAction::kRenew, use);
-  step.kick = wanted_ && use.unsent != 0;
+  Step step;
+  if (view.now >= next_ || hurries_ || is_news)
+    step = call(LeaseAction::kRenew, use);
+  step.kick = is_kick_due(view);
   return step;
+}
+
+// At once for who wants the lease, again now and then, and at once for the last of it.
+bool LeaseGroup::is_kick_due(const View& view) {
+  const bool was_closed = std::exchange(was_open_, view.use.open) && !view.use.open;
+  if (!wanted_ || view.use.unsent == 0 || (view.now < next_kick_ && !was_closed))
+    return false;
+  next_kick_ = view.now + options_->poll;
+  return true;
+}
+
+LeaseGroup::Step LeaseGroup::notice(const LeaseEntry& entry, const View& view) {
+  if (!is_awaited())
+    return {};
+  if (stage_ != Stage::kHeld || calling_ || !entry.mine || entry.epoch != epoch_) {
+    look();  // what the call says may be older than this
+    return {};
+  }
+  wanted_ = !entry.wanted_by.empty();
+  return plan(view);
 }
 
 LeaseGroup::Step LeaseGroup::plan_lost(const View& view) {
@@ -133,6 +153,7 @@ LeaseGroup::Step LeaseGroup::plan_lost(const View& view) {
 
 LeaseGroup::Step LeaseGroup::call(LeaseAction action, const LeaseUse& use) {
   calling_ = true;
+  hurries_ = false;
   LeaseRequest request;
   request.action = action;
   if (action != LeaseAction::kAcquire)
@@ -163,6 +184,7 @@ LeaseGroup::Step LeaseGroup::take(LeaseAction action, const Result<LeaseReply>& 
       return take_released(reply, view);
     case LeaseAction::kList:
     case LeaseAction::kBreak:
+    case LeaseAction::kAwait:
       break;
   }
   return {};
@@ -184,7 +206,7 @@ LeaseGroup::Step LeaseGroup::take_acquired(const Result<LeaseReply>& reply, cons
   const LeaseEntry entry = entry_of(*reply);
   is_adopted_ = false;
   if (reply->outcome == LeaseOutcome::kDone) {
-    grant(entry, view.now);
+    grant(entry, view);
     return step;
   }
   // It is another's, although we have something to send: it was ours, in an earlier mount.
@@ -194,6 +216,12 @@ LeaseGroup::Step LeaseGroup::take_acquired(const Result<LeaseReply>& reply, cons
   }
   holder_ = holder_of(entry);
   step.delayed = true;
+  if (view.told) {
+    const Duration again = std::min(options_->again_told, options_->wait / 2);
+    // Nobody tells when it expires.
+    const Duration left = entry.unsent_bytes == 0 ? time_left(entry) : again;
+    next_ = view.now + std::max(options_->again, std::min(again, left));
+  }
   return step;
 }
 
@@ -202,7 +230,7 @@ LeaseGroup::Step LeaseGroup::take_renewed(const Result<LeaseReply>& reply, const
     return {};  // the link is away; the server will tell
   if (reply->outcome == LeaseOutcome::kLost)
     return lose(entry_of(*reply), view.now);
-  grant(entry_of(*reply), view.now);
+  grant(entry_of(*reply), view);
   return {};
 }
 
@@ -222,16 +250,20 @@ LeaseGroup::Step LeaseGroup::take_released(const Result<LeaseReply>& reply, cons
   return step;
 }
 
-void LeaseGroup::grant(const LeaseEntry& entry, TimePoint now) {
+void LeaseGroup::grant(const LeaseEntry& entry, const View& view) {
+  const TimePoint now = view.now;
   const Duration left = time_left(entry);
+  const Duration poll = view.told ? options_->poll_told : options_->poll;
   if (stage_ != Stage::kHeld)
     used_ = now;
+  if (!wanted_)
+    next_kick_ = {};
   stage_ = Stage::kHeld;
   epoch_ = entry.epoch;
   wanted_ = !entry.wanted_by.empty();
   holder_.clear();
   expires_ = now + left;
-  next_ = now + std::min(options_->poll, std::max(left / 3, Duration::zero()));
+  next_ = now + std::min(poll, std::max(left / 3, Duration::zero()));
 }
 
 LeaseGroup::Step LeaseGroup::lose(const LeaseEntry& entry, TimePoint now) {

@@ -21,6 +21,9 @@ struct LeaseOptions {
   /// Changes need no lease here: only those that an earlier mount left are kept until what it left
   /// unsent is sent.
   bool only_adopted = false;
+  // Where the server tells what happens (LeaseAwait), it is asked more rarely:
+  Duration again_told = std::chrono::seconds(5);  ///< instead of `again`, but twice within `wait`
+  Duration poll_told = std::chrono::seconds(10);  ///< instead of `poll`
 };
 
 enum class LeaseState { kWaiting, kHeld, kLost };
@@ -49,6 +52,7 @@ class LeaseGroup {
     bool asked = false;    ///< somebody waits for the lease
     bool ending = false;   ///< the mount
     bool crowded = false;  ///< there are more leases than are kept when idle
+    bool told = false;     ///< the server tells what happens to the lease
     TimePoint now{};
   };
 
@@ -70,7 +74,21 @@ class LeaseGroup {
   Step plan(const View& view);
   Step take(LeaseAction action, const Result<LeaseReply>& reply, const View& view);
 
+  /// The server told of the lease without being asked for it.
+  Step notice(const LeaseEntry& entry, const View& view);
+
+  /// Something may have happened to it: it is asked for, or renewed, at once.
+  void look() noexcept { hurries_ = true; }
+
   bool is_held() const noexcept { return stage_ == Stage::kHeld; }
+
+  /// Held, or waited for: the server has something to tell.
+  bool is_awaited() const noexcept {
+    return stage_ == Stage::kHeld || (stage_ == Stage::kWanted && !holder_.empty());
+  }
+
+  /// Held, and another mount waits for it.
+  bool is_wanted() const noexcept { return stage_ == Stage::kHeld && wanted_; }
 
   /// Nothing would be forgotten with it.
   bool is_over(const View& view) const noexcept;
@@ -107,7 +125,8 @@ class LeaseGroup {
   Step take_acquired(const Result<LeaseReply>& reply, const View& view);
   Step take_renewed(const Result<LeaseReply>& reply, const View& view);
   Step take_released(const Result<LeaseReply>& reply, const View& view);
-  void grant(const LeaseEntry& entry, TimePoint now);
+  void grant(const LeaseEntry& entry, const View& view);
+  bool is_kick_due(const View& view);
   Step lose(const LeaseEntry& entry, TimePoint now);
   void start_anew();
 
@@ -121,6 +140,9 @@ class LeaseGroup {
   bool told_unsent_ = false;  // the server knows that something is unsent
   bool telling_unsent_ = false;
   bool failing_ = false;  // the last call did not get through
+  bool hurries_ = false;  // the next call does not wait
+  bool was_open_ = false;
+  TimePoint next_kick_{};
   TimePoint next_{};      // call
   TimePoint expires_{};
   TimePoint used_{};      // last

@@ -9,6 +9,10 @@ namespace {
 
 constexpr Duration kLookPause = std::chrono::seconds(60);  // at most, between two that failed
 
+// Between two looks at what is written while another mount waits for it.
+constexpr Duration kWantedLook = std::chrono::milliseconds(20);
+constexpr Duration kOpenLook = std::chrono::milliseconds(200);  // and it may be open for long
+
 TimePoint now() noexcept {
   return SteadyClock::instance().now();
 }
@@ -24,6 +28,7 @@ LeaseKeeper::LeaseKeeper(const LeaseOptions& options, RemoteSession& remote, Lea
       remote_(remote),
       writes_(std::move(writes)),
       adoption_(options.again, std::max(options.again, kLookPause)),
+      await_(remote.can_await_leases(), options.again),
       thread_([this] { run(); }) {}
 
 LeaseKeeper::~LeaseKeeper() {
@@ -88,8 +93,12 @@ LeaseGate::Hold LeaseKeeper::make_hold_locked(const std::vector<std::string>& gr
 void LeaseKeeper::end_hold(const std::vector<std::string>& groups) {
   const std::lock_guard lock(mutex_);
   for (const std::string& name : groups)
-    if (const auto found = groups_.find(whole_export_ ? "" : name); found != groups_.end())
+    if (const auto found = groups_.find(whole_export_ ? "" : name); found != groups_.end()) {
       found->second.end_hold(now());
+      poked_ = poked_ || found->second.is_wanted();
+    }
+  if (poked_)
+    wake_.notify_all();
 }
 
 void LeaseKeeper::run() noexcept {
@@ -113,7 +122,7 @@ void LeaseKeeper::run() noexcept {
         if (knows_end && !knew_end)
           continue;  // what is unsent may have been looked at before
         const auto is_due = [this] { return stopping_ || poked_ || !answers_.empty(); };
-        wake_.wait_for(lock, options_.again, is_due);
+        wake_.wait_until(lock, next_look_locked(uses), is_due);
         continue;
       }
     }
@@ -171,6 +180,7 @@ LeaseGroup::View LeaseKeeper::view_locked(const std::string& name, const Uses& u
   view.asked = questions_.concern(name);
   view.ending = ending_;
   view.crowded = groups_.size() > options_.kept_max;
+  view.told = await_.is_told();
   view.now = now();
   return view;
 }
@@ -181,6 +191,10 @@ void LeaseKeeper::take_answers_locked(const Uses& uses, Work& work) {
   for (const Answer& answer : answers) {
     if (answer.reply && answer.reply->whole_export && !whole_export_)
       merge_groups_locked();
+    if (answer.action == LeaseAction::kAwait) {
+      take_news_locked(answer.reply, uses, work);
+      continue;
+    }
     if (answer.action == LeaseAction::kList) {
       for (const std::string& ours : adoption_.take(answer.reply, now()))
         group_locked(ours).adopt();
@@ -190,6 +204,21 @@ void LeaseKeeper::take_answers_locked(const Uses& uses, Work& work) {
     if (const auto found = groups_.find(name); found != groups_.end())
       take_step_locked(
           name, found->second.take(answer.action, answer.reply, view_locked(name, uses)), work);
+  }
+}
+
+void LeaseKeeper::take_news_locked(const Result<LeaseReply>& reply, const Uses& uses, Work& work) {
+  const bool was_told = await_.is_told();
+  await_.take(reply, now());
+  if (reply ? reply->more : was_told)  // from now on nobody tells
+    for (auto& [name, group] : groups_)
+      group.look();
+  if (!reply)
+    return;
+  for (const LeaseEntry& entry : reply->leases) {
+    const std::string name = whole_export_ ? "" : entry.group;
+    if (const auto found = groups_.find(name); found != groups_.end())
+      take_step_locked(name, found->second.notice(entry, view_locked(name, uses)), work);
   }
 }
 
@@ -233,6 +262,31 @@ void LeaseKeeper::plan_locked(const Uses& uses, Work& work) {
   }
   if (auto look = adoption_.plan(now()))
     work.calls.emplace_back("", std::move(*look));
+  plan_await_locked(work);
+}
+
+void LeaseKeeper::plan_await_locked(Work& work) {
+  if (!is_awaiting_locked())
+    return;
+  if (auto question = await_.plan(now()))
+    work.calls.emplace_back("", std::move(*question));
+}
+
+bool LeaseKeeper::is_awaiting_locked() const {
+  return !ending_ && std::any_of(groups_.begin(), groups_.end(),
+                                 [](const auto& item) { return item.second.is_awaited(); });
+}
+
+TimePoint LeaseKeeper::next_look_locked(const Uses& uses) const {
+  Duration pause = options_.again;
+  for (const auto& [name, group] : groups_)
+    if (group.is_wanted()) {
+      const auto use = uses.find(name);
+      const bool is_open = use != uses.end() && use->second.open;
+      pause = std::min(pause, is_open ? kOpenLook : kWantedLook);
+    }
+  const TimePoint next = now() + pause;
+  return is_awaiting_locked() ? std::min(next, await_.next()) : next;
 }
 
 void LeaseKeeper::answer_questions_locked(Work& work) {

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "remote/remote_session.h"
 #include "writeback/lease_adoption.h"
+#include "writeback/lease_await.h"
 #include "writeback/lease_gate.h"
 #include "writeback/lease_group.h"
 #include "writeback/lease_questions.h"
@@ -38,9 +39,10 @@ struct LeasedWrites {
 /// Takes, renews and gives back the leases of one mount. A lease is taken when something in its
 /// group is about to change, told of what is unsent, and given back when another mount wants it and
 /// nothing is unsent or open for writing, or at the end. What an earlier mount of this client left
-/// (it was killed) is looked for at the start and adopted. A lease that somebody took away is lost:
-/// files of the group that are open take no more writes, and what is unsent goes to the server
-/// without it, where versions decide.
+/// (it was killed) is looked for at the start and adopted. Where the server can tell what happens
+/// to leases, one question for that stays open; elsewhere renewals tell it. A lease that somebody
+/// took away is lost: files of the group that are open take no more writes, and what is unsent goes
+/// to the server without it, where versions decide.
 ///
 /// Any thread. `remote` must outlive it, and complete every call before it is destroyed. Owns one
 /// thread. Its lock is not held around calls to anybody.
@@ -84,11 +86,15 @@ class LeaseKeeper final : public LeaseGate {
   LeaseGroup& group_locked(const std::string& name);
   LeaseGroup::View view_locked(const std::string& name, const Uses& uses) const;
   void take_answers_locked(const Uses& uses, Work& work);
+  void take_news_locked(const Result<LeaseReply>& reply, const Uses& uses, Work& work);
   void take_step_locked(const std::string& name, LeaseGroup::Step step, Work& work);
   void merge_groups_locked();
   void plan_locked(const Uses& uses, Work& work);
   void answer_questions_locked(Work& work);
   Error refusal_locked(const LeaseQuestions::Question& question) const;
+  void plan_await_locked(Work& work);
+  bool is_awaiting_locked() const;
+  TimePoint next_look_locked(const Uses& uses) const;
   bool is_at_rest_locked() const;
   Hold make_hold_locked(const std::vector<std::string>& groups);
   void end_hold(const std::vector<std::string>& groups);
@@ -102,6 +108,7 @@ class LeaseKeeper final : public LeaseGate {
   std::map<std::string, LeaseGroup> groups_;
   LeaseQuestions questions_;
   LeaseAdoption adoption_;
+  LeaseAwait await_;
   std::vector<Answer> answers_;
   std::uint64_t next_number_ = 1;
   bool whole_export_ = false;  ///< all is one group, called ""

@@ -40,6 +40,7 @@ void LogReplay::on_checkpoint(const LogCheckpoint& checkpoint, const LogPlace&) 
 }
 
 void LogReplay::on_applied(const LogApplied& applied, const LogPlace&) {
+  checkpoint_ = std::max(checkpoint_, applied.number);
   for (const LogApplied::File& done : applied.files) {
     const auto found = files_.find(done.file);
     if (found == files_.end())
@@ -97,7 +98,9 @@ LogReplay::Found LogReplay::take(const ExportKey& owner) {
   Found found;
   found.checkpoint = checkpoint_;
   for (const auto& [number, replayed] : files_) {
-    const bool is_gone = replayed.what.path.empty();  // only who had it open could read it
+    // Only who had it open could read it. But the server may be asked what became of a checkpoint, which
+    // has all its files.
+    const bool is_gone = replayed.what.path.empty() && replayed.closed.empty();
     if (replayed.is_clean() || is_gone)
       continue;
     if (replayed.what.owner != owner)

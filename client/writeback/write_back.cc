@@ -18,6 +18,9 @@ Timestamp wall_clock() noexcept {
   return {now.tv_sec, static_cast<std::uint32_t>(now.tv_nsec)};
 }
 
+/// With 256 extents to a part a server takes 16 times as much.
+constexpr std::uint64_t kCheckpointChangesMax = std::uint64_t{1} << 20;
+
 /// Ascends over mounts and lost logs, as long as the clock does: a server never runs a number twice.
 std::uint64_t first_checkpoint() {
   const Timestamp now = wall_clock();
@@ -30,6 +33,7 @@ WriteBack::WriteBack(const WriteBackOptions& options, RemoteSession& remote, Blo
                      CachedSource& source)
     : options_(options),
       checkpoint_max_(std::min(options.checkpoint_max, options.log_size / 8)),
+      changes_max_(std::min(kCheckpointChangesMax, options.log_size / 8 / 512)),
       remote_(remote),
       cache_(cache),
       source_(source),
@@ -109,29 +113,38 @@ std::shared_ptr<WrittenFile> WriteBack::find(const FileId& id) const {
 std::shared_ptr<WrittenFile> WriteBack::declare(const std::string& path,
                                                 const VersionRecord& base,
                                                 std::uint32_t revision) {
-  const LogFile what{options_.export_key, base.id, path, base};
   const std::lock_guard lock(mutex_);
+  if (by_number_.size() >= forget_at_)
+    forget_clean_locked();
   // Who moves bases makes it grow first, and then takes the lock.
   if (revision_.load() != revision)
     return nullptr;
   if (const auto found = by_id_.find(base.id); found != by_id_.end()) {
     WrittenFile& file = *found->second;
     const std::lock_guard locked(file.mutex_);
-    if (file.is_clean_locked() && !file.refused_ && same_file(file.named_.base, base)) {
+    const bool is_usable = !file.refused_ && same_file(file.named_.base, base);
+    const bool is_clean = file.is_clean_locked();
+    const bool is_foreign = is_clean && !file.handles_.empty() &&
+                            !same_content(file.named_.base, base);
+    if (is_usable && is_clean && !is_foreign) {
       file.named_.base = base;
       file.named_.path = path;
+      file.logged_path_ = path;
       file.mtime_ = base.mtime;
       file.active_.reset(base.size);
-      log_->redeclare(file.number_, what);
+      redeclare_locked(file);
       return found->second;
     }
-    if (!file.refused_ && same_file(file.named_.base, base)) {
+    if (is_usable && !is_clean) {
       if (file.named_.path.empty() && !path.empty())
         rename_locked(file, path);  // another name of it
       return found->second;
     }
+    // Who has it open writes on what somebody else has changed: that was a conflict, and stays one.
+    if (is_usable)
+      file.refused_ = Error{ErrorCode::kStale, "somebody else has changed the file"};
   }
-  const std::uint64_t number = log_->declare(what);
+  const std::uint64_t number = log_->declare({options_.export_key, base.id, path, base});
   auto file =
       std::make_shared<WrittenFile>(number, WrittenFile::Named{base.id, path, base});
   by_number_.emplace(number, file);
@@ -142,13 +155,14 @@ std::shared_ptr<WrittenFile> WriteBack::declare(const std::string& path,
 Result<TakenChange> WriteBack::take(const std::shared_ptr<WrittenFile>& file, LogChange change,
                                     ByteView data) {
   change.mtime = wall_clock();
-  if (open_bytes_.load() + data.size() > checkpoint_max_)
+  if (is_full(data.size()))
     SLIPWAY_TRY(close_if_full(data.size()));
   const std::shared_lock gate(gate_);
   if (is_paused(*file))
     return fail(ErrorCode::kBusy, "the file's name is changing");
   SLIPWAY_TRY_ASSIGN(const WrittenFile::Changed changed, file->change(*log_, change, data));
   written_bytes_ += data.size();
+  ++open_changes_;
   open_bytes_ += static_cast<std::uint64_t>(changed.unsent_more);
   const std::uint64_t unsent =
       unsent_bytes_ += static_cast<std::uint64_t>(changed.unsent_more);  // modulo 2^64

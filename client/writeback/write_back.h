@@ -72,8 +72,10 @@ class WriteBackListener {
   virtual ~WriteBackListener() = default;
 
   /// The server applied what was sent of a file: `after` is what it has now. The cache is there
-  /// already. `newest` is the file's last change if nothing newer is unsent, else 0.
-  virtual void on_applied(const FileId& id, const Attributes& after, std::uint64_t newest) = 0;
+  /// already. `base` is what it had before. `newest` is the file's last change if nothing newer is
+  /// unsent, else 0.
+  virtual void on_applied(const FileId& id, const VersionRecord& base, const Attributes& after,
+                          std::uint64_t newest) = 0;
 
   /// It refused for good; who has the file open sees no more of it.
   virtual void on_refused(const FileId& id, const Error& why) = 0;
@@ -134,9 +136,10 @@ class WriteBack {
 
   /// flush(), and then holds what comes later back. Holds are short: a change at the server. Until
   /// the hold ends, changes to files at or below `paths` wait: none is in the log under a name that
-  /// the server may have changed already when this process dies.
-  void flush_and_hold(const std::vector<std::string>& paths,
-                      std::function<void(Result<Hold>)> done);
+  /// the server may have changed already when this process dies. What is returned gives the wait up:
+  /// `done` then does not come any more, unless it is on its way.
+  std::function<void()> flush_and_hold(const std::vector<std::string>& paths,
+                                       std::function<void(Result<Hold>)> done);
 
   /// A change of ours, made under a hold, moved a file's version without its content.
   void rebased(const VersionRecord& before, const VersionRecord& after);
@@ -192,11 +195,15 @@ class WriteBack {
                            ByteView data);
   Hold make_hold_locked();
   void end_hold();
-  Hold pause(const std::vector<std::string>& paths);
+  struct HoldWait;
+  void try_hold(const std::shared_ptr<HoldWait>& wait, Hold hold);
+  void await_round(const std::shared_ptr<HoldWait>& wait);
+  Hold pause(const std::vector<std::string>& paths, bool unless_unsent);
   void end_pause(const std::vector<std::string>& paths);
   bool is_paused(const WrittenFile& file) const;
   void rename_locked(WrittenFile& file, const std::string& path);
 
+  bool is_full(std::size_t more) const;
   Status close_round();
   Status close_if_full(std::size_t more);
   Status close_locked();
@@ -211,6 +218,8 @@ class WriteBack {
   Result<bool> send_with(CheckpointSender& sender, std::uint64_t number, const Files& files);
   static std::shared_ptr<const ContentLayer> layer_to_send(const WrittenFile& file);
   static CommitFile commit_file(const WrittenFile& file);
+  Result<bool> settle_gone(CheckpointSender& sender, std::uint64_t number, const Files& files);
+  void drop(const std::shared_ptr<WrittenFile>& file);
   Result<bool> settle_damage(CheckpointSender& sender, CommitRequest request, std::uint64_t number,
                              const Files& files, const std::shared_ptr<WrittenFile>& damaged);
   void free_log_space();
@@ -232,11 +241,13 @@ class WriteBack {
                             const ContentLayer& layer);
   void note_conflict(const std::string& line);
   void note_failure(const Error& error);
-  void forget_clean();
+  void forget_clean_locked();
+  void redeclare_locked(const WrittenFile& file);
   void count_unsent();
 
   const WriteBackOptions options_;
   const std::uint64_t checkpoint_max_;  ///< bytes
+  const std::uint64_t changes_max_;     ///< of one checkpoint
   RemoteSession& remote_;
   BlockCache& cache_;
   CachedSource& source_;
@@ -249,6 +260,7 @@ class WriteBack {
   std::condition_variable wake_;
   std::unordered_map<std::uint64_t, std::shared_ptr<WrittenFile>> by_number_;
   std::map<FileId, std::shared_ptr<WrittenFile>> by_id_;
+  std::size_t forget_at_ = 0;       ///< files in by_number_
   std::vector<Waiter> waiters_;
   std::vector<std::function<void()>> settling_;
   std::deque<std::uint64_t> closed_;  ///< checkpoints that the server is not known to have
@@ -273,6 +285,7 @@ class WriteBack {
   std::atomic<std::uint64_t> unsent_files_{0};
   std::atomic<std::uint64_t> unsent_bytes_{0};
   std::atomic<std::uint64_t> open_bytes_{0};  ///< of them: not in a checkpoint yet
+  std::atomic<std::uint64_t> open_changes_{0};  ///< since a checkpoint was closed
   std::atomic<unsigned> pauses_{0};           ///< paths in paused_
   std::atomic<std::uint64_t> written_bytes_{0};
   std::atomic<std::uint64_t> sent_bytes_{0};

@@ -3,9 +3,16 @@
 #include "base/log.h"
 #include "writeback/write_back.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace slipway {
+namespace {
+
+/// Files known, before those are looked for that need not be.
+constexpr std::size_t kForgetMin = 256;
+
+}  // namespace
 
 void WriteBack::acknowledge(std::uint64_t number, const Files& files, const CommitReply& reply) {
   ++checkpoints_;
@@ -44,7 +51,7 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
     }
     // Readers go over to the new version before the layer goes.
     if (listener != nullptr)
-      listener->on_applied(item.id, item.after, item.newest);
+      listener->on_applied(item.id, file->named().base, item.after, item.newest);
     const std::lock_guard lock(mutex_);
     const std::lock_guard locked(file->mutex_);
     unsent_bytes_ -= file->closed_.front().layer->data_bytes();
@@ -55,8 +62,7 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
       file->mtime_ = item.after.version.mtime;
       --unsent_files_;
     }
-    log_->redeclare(file->number_,
-                    {options_.export_key, item.id, file->named_.path, item.after.version});
+    redeclare_locked(*file);
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
     const CommitResult& result = reply.files[i];
@@ -67,7 +73,8 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
     else
       give_up(files[i], result);
   }
-  forget_clean();
+  const std::lock_guard lock(mutex_);
+  forget_clean_locked();
 }
 
 /// Before the next checkpoint is sent: a server can be asked again for its last one only.
@@ -82,9 +89,13 @@ Status WriteBack::note_applied() {
   return {};
 }
 
+void WriteBack::redeclare_locked(const WrittenFile& file) {
+  log_->redeclare(file.number_, {options_.export_key, file.named_.id, file.logged_path_,
+                                 file.named_.base});
+}
+
 /// Files that nobody has open any more and that are clean.
-void WriteBack::forget_clean() {
-  const std::lock_guard lock(mutex_);
+void WriteBack::forget_clean_locked() {
   for (auto item = by_number_.begin(); item != by_number_.end();) {
     const std::shared_ptr<WrittenFile>& file = item->second;
     const FileId id = file->named().id;
@@ -98,6 +109,7 @@ void WriteBack::forget_clean() {
       by_id_.erase(id);
     item = by_number_.erase(item);
   }
+  forget_at_ = std::max(kForgetMin, 2 * by_number_.size());
 }
 
 }  // namespace slipway

@@ -8,21 +8,45 @@
 #include <utility>
 
 namespace slipway {
+namespace {
 
-/// One instant over all files, in memory and in the log.
+/// Closed checkpoints that wait. Above it only a full one is closed.
+constexpr std::size_t kClosedMax = 256;
+
+void sort_by_number(std::vector<std::shared_ptr<WrittenFile>>& files) {
+  std::sort(files.begin(), files.end(),
+            [](const auto& a, const auto& b) { return a->number() < b->number(); });
+}
+
+}  // namespace
+
+/// One instant over all files, in memory and in the log. While one is waiting already, and nobody waits
+/// for what came after it, that may grow on: each costs all who read what is unsent.
 Status WriteBack::close_round() {
   const std::unique_lock gate(gate_);
   const std::lock_guard lock(mutex_);
+  const bool is_asked = closed_.size() < kClosedMax &&
+                        std::any_of(waiters_.begin(), waiters_.end(), [this](const Waiter& waiter) {
+                          return waiter.target > round_;
+                        });
+  if (!closed_.empty() && !is_asked && !is_full(0))
+    return {};
   SLIPWAY_TRY(close_locked());
   ++round_;
   return {};
+}
+
+/// Whether `more` bytes of one change are for the next checkpoint. Each change makes two extents at most,
+/// and what a server takes of those is limited, too.
+bool WriteBack::is_full(std::size_t more) const {
+  return open_bytes_.load() + more > checkpoint_max_ || open_changes_.load() >= changes_max_;
 }
 
 /// Who writes much closes checkpoints while others are being sent.
 Status WriteBack::close_if_full(std::size_t more) {
   const std::unique_lock gate(gate_);
   const std::lock_guard lock(mutex_);
-  if (open_bytes_.load() + more <= checkpoint_max_)
+  if (!is_full(more))
     return {};  // another writer did
   SLIPWAY_TRY(close_locked());
   kicked_ = true;
@@ -30,21 +54,32 @@ Status WriteBack::close_if_full(std::size_t more) {
   return {};
 }
 
-/// With the gate, alone. More files than one checkpoint takes go into several.
+/// With the gate, alone. More files than one checkpoint takes go into several; so do two that are one to
+/// the server, when an earlier one was given up.
 Status WriteBack::close_locked() {
-  std::vector<std::shared_ptr<WrittenFile>> files;
+  Files files;
   for (const auto& [number, file] : by_number_) {
     const std::lock_guard locked(file->mutex_);
     if (!file->active_.empty() && !file->given_up_)
       files.push_back(file);
   }
+  sort_by_number(files);
   Status closed;
-  for (std::size_t first = 0; closed && first < files.size(); first += kCommitFilesMax) {
-    const std::size_t count = std::min(kCommitFilesMax, files.size() - first);
-    closed = close_files_locked(std::span(files).subspan(first, count));
+  while (closed && !files.empty()) {
+    Files now;
+    Files later;
+    std::set<FileId> ids;
+    for (auto& file : files) {
+      const bool fits = now.size() < kCommitFilesMax && ids.insert(file->named().id).second;
+      (fits ? now : later).push_back(std::move(file));
+    }
+    closed = close_files_locked(now);
+    files = std::move(later);
   }
   oldest_ = SteadyClock::instance().now();
   recount_open();
+  if (closed)
+    open_changes_ = 0;
   return closed;
 }
 
@@ -79,8 +114,7 @@ WriteBack::Files WriteBack::files_of(std::uint64_t checkpoint) const {
     if (file->is_next_in(checkpoint))
       files.push_back(file);
   }
-  std::sort(files.begin(), files.end(),
-            [](const auto& a, const auto& b) { return a->number() < b->number(); });
+  sort_by_number(files);
   return files;
 }
 
@@ -97,12 +131,23 @@ Status WriteBack::send_checkpoint(std::uint64_t number) {
         return fail(ErrorCode::kDisconnected, "the mount has ended");
       sender_ = &sender;
     }
-    const Result<bool> sent = send_with(sender, number, files);
-    const std::lock_guard lock(mutex_);
-    sender_ = nullptr;
+    const bool has_gone = std::any_of(files.begin(), files.end(), [](const auto& file) {
+      const std::lock_guard locked(file->mutex_);
+      return file->is_gone_locked();
+    });
+    const Result<bool> sent =
+        has_gone ? settle_gone(sender, number, files) : send_with(sender, number, files);
+    {
+      const std::lock_guard lock(mutex_);
+      sender_ = nullptr;
+    }
     if (!sent)
       return fail(sent.error());
     is_over = *sent;
+    // Before it is sent without them, the log forgets the files that were taken out: after a crash the
+    // server is asked for what it was sent.
+    if (!is_over)
+      SLIPWAY_TRY(settle_refused());
   }
   const std::lock_guard lock(mutex_);
   closed_.pop_front();
@@ -140,6 +185,7 @@ Result<bool> WriteBack::send_with(CheckpointSender& sender, std::uint64_t number
       return settle_damage(sender, std::move(request), number, files, files[i]);
     SLIPWAY_TRY(added);
   }
+  SLIPWAY_TRY(sender.send_rest());  // it travels while this disk works
   // A server that has this checkpoint must be asked for the same one after a power cut here.
   if (const Status synced = log_->sync(); !synced)
     log_warning("sending goes on although the write log can't be synced: {}",
@@ -154,11 +200,58 @@ Result<bool> WriteBack::send_with(CheckpointSender& sender, std::uint64_t number
   return true;
 }
 
+/// Files that nobody can read again are not sent. But the server may have the checkpoint, from before: then
+/// it has it with them.
+Result<bool> WriteBack::settle_gone(CheckpointSender& sender, std::uint64_t number,
+                                    const Files& files) {
+  CommitRequest request;
+  for (const auto& file : files)
+    request.files.push_back(commit_file(*file));
+  Result<CommitReply> reply = sender.ask(std::move(request));
+  if (reply) {
+    acknowledge(number, files, *reply);
+    return true;
+  }
+  if (reply.error().code != ErrorCode::kInvalid)
+    return fail(std::move(reply).error());
+  for (const auto& file : files) {
+    const bool is_gone = [&] {
+      const std::lock_guard locked(file->mutex_);
+      return file->is_gone_locked();
+    }();
+    if (is_gone)
+      drop(file);
+  }
+  return false;
+}
+
+void WriteBack::drop(const std::shared_ptr<WrittenFile>& file) {
+  log_->append_forget(file->number()).map_error([](const Error& error) {
+    log_warning("the write log could not note that a file is gone: {}", error.message);
+  });
+  const std::unique_lock gate(gate_);
+  const std::lock_guard lock(mutex_);
+  FileId id;
+  {
+    const std::lock_guard locked(file->mutex_);
+    id = file->named_.id;
+    file->active_ = ContentLayer(0);
+    file->closed_.clear();
+    file->refused_ = Error{ErrorCode::kStale, "the file is gone"};
+    file->given_up_ = true;
+  }
+  by_number_.erase(file->number());
+  if (const auto found = by_id_.find(id); found != by_id_.end() && found->second == file)
+    by_id_.erase(found);
+  count_unsent();
+}
+
 /// A record of a file can't be read back. The server may have the checkpoint, from before: then it is
 /// settled. Else the file is given up by itself, so that it holds up no other.
 Result<bool> WriteBack::settle_damage(CheckpointSender& sender, CommitRequest request,
                                       std::uint64_t number, const Files& files,
                                       const std::shared_ptr<WrittenFile>& damaged) {
+  sender.wait_for_parts();  // or one could come after those that are sent next
   Result<CommitReply> reply = sender.ask(std::move(request));
   if (reply) {
     acknowledge(number, files, *reply);

@@ -26,11 +26,21 @@ void WriteBack::end_hold() {
   wake_.notify_all();
 }
 
-WriteBack::Hold WriteBack::pause(const std::vector<std::string>& paths) {
-  if (paths.empty())
-    return nullptr;
+/// Null when `unless_unsent` and something at or below the paths is unsent. What was given up is not:
+/// it goes nowhere.
+WriteBack::Hold WriteBack::pause(const std::vector<std::string>& paths, bool unless_unsent) {
   const std::unique_lock gate(gate_);
   const std::lock_guard lock(mutex_);
+  for (const auto& [number, file] : by_number_) {
+    if (!unless_unsent)
+      break;
+    const std::lock_guard locked(file->mutex_);
+    if (!file->is_clean_locked() && !file->given_up_ &&
+        std::any_of(paths.begin(), paths.end(), [&](const std::string& top) {
+          return is_at_or_below(file->named_.path, top);
+        }))
+      return nullptr;
+  }
   paused_.insert(paths.begin(), paths.end());
   pauses_ += static_cast<unsigned>(paths.size());
   return {this, [this, paths](const void*) { end_pause(paths); }};
@@ -53,26 +63,99 @@ bool WriteBack::is_paused(const WrittenFile& file) const {
                      [&](const std::string& top) { return is_at_or_below(path, top); });
 }
 
-void WriteBack::flush_and_hold(const std::vector<std::string>& paths,
-                               std::function<void(Result<Hold>)> done) {
-  const auto finish = [paused = pause(paths), done = std::move(done)](Result<Hold> hold) {
-    if (hold)
-      *hold = std::make_shared<std::pair<Hold, Hold>>(paused, *hold);
-    done(std::move(hold));
-  };
-  Result<Hold> hold = fail(ErrorCode::kDisconnected, "the mount has ended");
+/// Who waits for a hold. `done` is taken out by who completes it or gives it up.
+struct WriteBack::HoldWait {
+  std::vector<std::string> paths;
+  std::mutex mutex;  ///< a leaf
+  std::function<void(Result<Hold>)> done;
+  Hold paused;          ///< from early on, when writers leave no other moment
+  unsigned rounds = 0;  ///< that are over
+
+  bool is_wanted() {
+    const std::lock_guard lock(mutex);
+    return done != nullptr;
+  }
+
+  Hold take_pause() {
+    const std::lock_guard lock(mutex);
+    return std::exchange(paused, nullptr);
+  }
+
+  void finish(Result<Hold> hold) {
+    std::function<void(Result<Hold>)> asked;
+    {
+      const std::lock_guard lock(mutex);
+      asked = std::exchange(done, nullptr);
+    }
+    if (asked)
+      asked(std::move(hold));
+  }
+
+  void give_up() {
+    std::function<void(Result<Hold>)> asked;
+    Hold ended;  // both let go outside the lock
+    const std::lock_guard lock(mutex);
+    asked = std::exchange(done, nullptr);
+    ended = std::exchange(paused, nullptr);
+  }
+};
+
+std::function<void()> WriteBack::flush_and_hold(const std::vector<std::string>& paths,
+                                                std::function<void(Result<Hold>)> done) {
+  const auto wait = std::make_shared<HoldWait>();
+  wait->paths = paths;
+  wait->done = std::move(done);
+  Hold hold;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stopping_ && is_clean() && !sending_)
+      hold = make_hold_locked();
+  }
+  if (hold == nullptr)
+    await_round(wait);
+  else
+    try_hold(wait, std::move(hold));
+  return [wait] { wait->give_up(); };
+}
+
+/// A round is over, and none begins while `hold` lives. Only now writers are made to wait: a round may
+/// last as long as an outage.
+void WriteBack::try_hold(const std::shared_ptr<HoldWait>& wait, Hold hold) {
+  if (!wait->is_wanted())
+    return;
+  Hold paused = wait->take_pause();
+  if (paused == nullptr && !wait->paths.empty()) {
+    paused = pause(wait->paths, /*unless_unsent=*/true);
+    if (paused == nullptr) {
+      hold.reset();
+      return await_round(wait);
+    }
+  }
+  wait->finish(Hold(std::make_shared<std::pair<Hold, Hold>>(std::move(paused), std::move(hold))));
+}
+
+void WriteBack::await_round(const std::shared_ptr<HoldWait>& wait) {
+  static constexpr unsigned kRoundsMax = 3;  // after which writers wait from the start
+  if (wait->rounds++ == kRoundsMax) {
+    Hold paused = pause(wait->paths, /*unless_unsent=*/false);
+    const std::lock_guard lock(wait->mutex);
+    if (wait->done)
+      std::swap(wait->paused, paused);
+  }
   {
     const std::lock_guard lock(mutex_);
     if (!stopping_) {
-      if (!is_clean() || sending_) {
-        waiters_.push_back({round_ + 1, {}, finish});
-        wake_.notify_all();
-        return;
-      }
-      hold = make_hold_locked();
+      waiters_.push_back({round_ + 1, {}, [this, wait](Result<Hold> hold) {
+                            if (hold)
+                              try_hold(wait, std::move(*hold));
+                            else
+                              wait->finish(std::move(hold));
+                          }});
+      wake_.notify_all();
+      return;
     }
   }
-  finish(std::move(hold));
+  wait->finish(fail(ErrorCode::kDisconnected, "the mount has ended"));
 }
 
 void WriteBack::rebased(const VersionRecord& before, const VersionRecord& after) {
@@ -90,8 +173,7 @@ void WriteBack::rebased(const VersionRecord& before, const VersionRecord& after)
     file.mtime_ = after.mtime;
     file.active_.reset(after.size);  // the next write is made on what is there now
   }
-  log_->redeclare(file.number_,
-                  {options_.export_key, after.id, file.named_.path, file.named_.base});
+  redeclare_locked(file);
 }
 
 void WriteBack::moved(const std::string& from, const std::string& to, bool exchanged) {
@@ -108,7 +190,8 @@ void WriteBack::moved(const std::string& from, const std::string& to, bool excha
 
 void WriteBack::rename_locked(WrittenFile& file, const std::string& path) {
   file.named_.path = path;
-  log_->redeclare(file.number_, {options_.export_key, file.named_.id, path, file.named_.base});
+  file.logged_path_ = path;
+  redeclare_locked(file);
   if (file.is_clean_locked() || path.empty())
     return;
   log_->append_rename(file.number_, path).map_error([&](const Error& error) {

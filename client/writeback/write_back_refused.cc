@@ -70,6 +70,8 @@ void WriteBack::give_up(const std::shared_ptr<WrittenFile>& file, const CommitRe
 /// that now; they stay in the log, and nothing else is held up but for the pause after it.
 Status WriteBack::settle_refused() {
   Status settled;
+  if (refused_files_.empty())
+    return settled;
   for (std::size_t i = 0; i < refused_files_.size();) {
     if (Status kept = settle_refused(refused_files_[i]); !kept) {
       settled = std::move(kept);
@@ -78,6 +80,9 @@ Status WriteBack::settle_refused() {
       refused_files_.erase(refused_files_.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
+  const std::unique_lock gate(gate_);  // nobody is taking a change
+  const std::lock_guard lock(mutex_);
+  count_unsent();
   return settled;
 }
 

@@ -17,12 +17,7 @@ constexpr Duration kBackoffMax = std::chrono::seconds(30);
 void WriteBack::run() noexcept {
   while (wait_for_work()) {
     const Status sent = send_what_is_due();
-    const bool had_refused = !refused_files_.empty();
     const Status kept = settle_refused();
-    if (had_refused) {
-      const std::lock_guard lock(mutex_);
-      count_unsent();
-    }
     std::vector<Waiter> ready;
     std::vector<Hold> holds;
     std::vector<std::function<void()>> settled;
@@ -109,7 +104,8 @@ bool WriteBack::wait_for_work() {
     if (backoff_ != Duration::zero()) {
       // After a failure: later again, unless somebody asks for it now.
       kicked_ = false;
-      wake_.wait_for(lock, backoff_, [this] { return stopping_ || kicked_; });
+      wake_.wait_for(lock, kBackoffMin, [this] { return stopping_; });
+      wake_.wait_for(lock, backoff_ - kBackoffMin, [this] { return stopping_ || kicked_; });
       if (stopping_)
         return false;
       if (holds_ != 0)

@@ -27,11 +27,17 @@ WrittenFile::WrittenFile(std::uint64_t number, Named named)
     : number_(number),
       named_(std::move(named)),
       active_(named_.base.size),
-      mtime_(named_.base.mtime) {}
+      mtime_(named_.base.mtime),
+      logged_path_(named_.path) {}
 
 WrittenFile::Named WrittenFile::named() const {
   const std::lock_guard lock(mutex_);
   return named_;
+}
+
+VersionRecord WrittenFile::base() const {
+  const std::lock_guard lock(mutex_);
+  return named_.base;
 }
 
 std::uint64_t WrittenFile::size() const {
@@ -76,6 +82,11 @@ Status WrittenFile::state() const {
   if (refused_)
     return fail(*refused_);
   return {};
+}
+
+bool WrittenFile::given_up() const {
+  const std::lock_guard lock(mutex_);
+  return given_up_;
 }
 
 Result<LocalRead> WrittenFile::read(const ByteRange& range) const {

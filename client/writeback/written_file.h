@@ -41,6 +41,7 @@ class WrittenFile {
   std::uint64_t number() const noexcept { return number_; }
 
   Named named() const;
+  VersionRecord base() const;  ///< named()'s
   std::uint64_t size() const;
   Timestamp mtime() const;
   bool is_clean() const;         ///< nothing unsent, nothing on its way
@@ -59,6 +60,7 @@ class WrittenFile {
 
   /// kStale and so on once the server has refused its writes for good.
   Status state() const;
+  bool given_up() const;  ///< nothing of it goes to the server any more
 
   /// Reads our own part of a range. kCorrupt: a record of the log is damaged.
   Result<LocalRead> read(const ByteRange& range) const;
@@ -106,6 +108,14 @@ class WrittenFile {
   bool given_up_ = false;         ///< nothing of it goes to the server any more
   std::uint64_t newest_ = 0;      ///< change: who tells of one can't undo what a later one told
   bool has_other_names_ = false;  ///< when path is "": the file is not gone
+  /// In the log. Where a file may have other names that we don't know, it stays after its removal, so that
+  /// what a crash leaves is kept beside it.
+  std::string logged_path_;
+
+  /// Nobody can ever read it again.
+  bool is_gone_locked() const {
+    return named_.path.empty() && !has_other_names_ && handles_.empty();
+  }
 };
 
 }  // namespace slipway

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <iterator>
+#include <utility>
 
 namespace slipway {
 namespace {
@@ -211,16 +212,17 @@ void ContentLayer::allocate(ByteRange range) {
 
 std::vector<LayerRun> resolve_layers(std::span<const ContentLayer* const> newest_first,
                                      const ByteRange& range) {
-  if (newest_first.empty())
-    return {{range, LayerKind::kBelow, {}, 0}};
-  std::vector<LayerRun> runs;
-  for (LayerRun& run : newest_first.front()->resolve(range)) {
-    if (run.kind != LayerKind::kBelow) {
-      push(runs, std::move(run));
-      continue;
+  std::vector<LayerRun> runs = {{range, LayerKind::kBelow, {}, 0}};
+  for (const ContentLayer* const layer : newest_first) {
+    std::vector<LayerRun> above = std::exchange(runs, {});
+    for (LayerRun& run : above) {
+      if (run.kind != LayerKind::kBelow) {
+        push(runs, std::move(run));
+        continue;
+      }
+      for (LayerRun& below : layer->resolve(run.range))
+        push(runs, std::move(below));
     }
-    for (LayerRun& below : resolve_layers(newest_first.subspan(1), run.range))
-      push(runs, std::move(below));
   }
   return runs;
 }

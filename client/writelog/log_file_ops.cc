@@ -14,6 +14,11 @@ int LogFileOps::sync_data(int fd) {
   return ::fdatasync(fd);
 }
 
+void LogFileOps::start_writing(int fd, std::uint64_t offset, std::uint64_t length) {
+  static_cast<void>(::sync_file_range(fd, static_cast<off64_t>(offset),
+                                      static_cast<off64_t>(length), SYNC_FILE_RANGE_WRITE));
+}
+
 int LogFileOps::sync_directory(int fd) {
   return ::fsync(fd);
 }

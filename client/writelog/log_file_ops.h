@@ -18,6 +18,9 @@ class LogFileOps {
   /// As fdatasync(2), of a segment.
   virtual int sync_data(int fd);
 
+  /// Starts to write a part of a segment to the disk, so that a sync has less to wait for. A hint.
+  virtual void start_writing(int fd, std::uint64_t offset, std::uint64_t length);
+
   /// As fsync(2), of the directory.
   virtual int sync_directory(int fd);
 

@@ -51,7 +51,7 @@ class LogSegment {
   int fd() const noexcept { return fd_.get(); }
 
   /// Bytes [from, from + out.size()) of a record's data. The first use of a record that an earlier
-  /// process wrote checks all of it. kCorrupt: damaged; kIo: unreadable.
+  /// process wrote checks all of it. kCorrupt: damaged, or unreadable.
   Status read(const LogData& data, std::uint32_t from, MutableBytes out);
 
   /// That check alone.
@@ -66,6 +66,7 @@ class LogSegment {
  private:
   bool is_verified(std::uint64_t position);
   Result<Bytes> read_checked(const LogData& data);
+  Result<std::size_t> read_bytes(MutableBytes out, std::uint64_t position);
 
   const UniqueFd fd_;
   const std::string path_;

@@ -23,6 +23,13 @@ namespace {
 constexpr std::uint64_t kPage = 4096;
 constexpr std::array<std::byte, kPage> kZeros{};
 
+/// Bytes at a segment's end that changes leave to the records which lead to space being freed: when this
+/// disk is full there is no other place for those. The largest is of a checkpoint's 1024 files.
+constexpr std::uint64_t kFreeingReserve = 96 * 1024;
+
+/// Bytes that are gathered before they start on their way to the disk: few calls, large requests.
+constexpr std::uint64_t kWriteStep = std::uint64_t{4} << 20;
+
 iovec part_of(ByteView bytes) noexcept {
   return {const_cast<std::byte*>(bytes.data()), bytes.size()};
 }
@@ -40,6 +47,7 @@ class WriteLogImpl final : public WriteLog {
         segments_(std::move(log.segments)),
         has_current_(log.can_continue),
         tail_(log.tail),
+        writing_from_(log.tail),
         next_sequence_(log.next_sequence),
         next_number_(log.next_number),
         next_file_(log.next_file),
@@ -153,6 +161,7 @@ class WriteLogImpl final : public WriteLog {
   std::deque<std::shared_ptr<LogSegment>> segments_;  ///< oldest first
   bool has_current_;    ///< the last segment can be appended to
   std::uint64_t tail_;  ///< where its next record goes
+  std::uint64_t writing_from_;  ///< in it: from here on nothing was told to go to the disk
   std::uint64_t next_sequence_;
   std::uint64_t next_number_;
   std::uint64_t next_file_;
@@ -175,7 +184,7 @@ Result<LogPlace> WriteLogImpl::append_record(LogRecord record, ByteView data, bo
   assert(data.size() <= kLogDataMax);
   record.data_length = static_cast<std::uint32_t>(data.size());
   record.data_checksum = log_data_checksum(data);
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   const Status room = make_room(log_record_extent(record.data_length), frees_space);
   if (!room.has_value()) {
     note(room.error());
@@ -202,7 +211,16 @@ Result<LogPlace> WriteLogImpl::append_record(LogRecord record, ByteView data, bo
   change_++;
   touched_.insert(record.segment);
   then();
-  return LogPlace{{current, position, record.data_length, record.data_checksum}, record.sequence};
+  const LogPlace place{{current, position, record.data_length, record.data_checksum},
+                       record.sequence};
+  const std::uint64_t from = writing_from_;
+  const std::uint64_t to = tail_ / kPage * kPage;  // the last page is written to again
+  if (to >= from + kWriteStep) {
+    writing_from_ = to;
+    lock.unlock();
+    ops_->start_writing(place.data.segment->fd(), from, to - from);
+  }
+  return place;
 }
 
 /// The kFile record that must come first; nothing if the segment has it.
@@ -234,7 +252,7 @@ Status WriteLogImpl::make_room(std::uint64_t extent, bool frees_space) {
   if (!frees_space && set_.is_over())
     return fail(ErrorCode::kNoSpace, "the write log is full ({} bytes)", set_.bytes());
   constexpr std::uint64_t kDeclarationMax = log_record_extent(kPathMax + 128);
-  const std::uint64_t needed = extent + kDeclarationMax;
+  const std::uint64_t needed = extent + kDeclarationMax + (frees_space ? 0 : kFreeingReserve);
   if (has_current_ && needed <= segments_.back()->header().size - tail_)
     return {};
   return next_segment(frees_space);
@@ -252,6 +270,7 @@ Status WriteLogImpl::next_segment(bool frees_space) {
   segments_.push_back(std::move(made));
   has_current_ = true;
   tail_ = kLogHeaderSize;
+  writing_from_ = tail_;
   return {};
 }
 

@@ -36,6 +36,8 @@ bool is_good(const LeaseRequest& m) noexcept {
       return m.path.empty() && m.epoch == 0 && m.unsent_bytes == 0;
     case LeaseAction::kBreak:
       return m.path.empty() && m.epoch != 0 && m.unsent_bytes == 0;
+    case LeaseAction::kAwait:
+      return m.path.empty() && m.group.empty() && m.epoch == 0 && m.unsent_bytes == 0;
   }
   return false;
 }

@@ -4,6 +4,7 @@
 #include "base/result.h"
 #include "wire/messages.h"
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -21,6 +22,7 @@ enum class LeaseAction : std::uint8_t {
   kRelease = 3,
   kList = 4,
   kBreak = 5,  ///< takes it away from whoever holds it, with what they have not sent
+  kAwait = 6,  ///< of kFeatureLeaseAwait: answered once there is news of the session's leases
 };
 
 struct LeaseRequest {
@@ -58,12 +60,13 @@ struct LeaseEntry {
 struct LeaseReply {
   LeaseOutcome outcome = LeaseOutcome::kDone;
   bool whole_export = false;  ///< all that the mount shows lies in one group
-  bool more = false;          ///< list: ask again, behind the last one
-  std::vector<LeaseEntry> leases;  ///< list: any number; else the one that is meant
+  bool more = false;  ///< list: ask again, behind the last one; await: of any lease
+  std::vector<LeaseEntry> leases;  ///< list, await: any number; else the one that is meant
 };
 
 inline constexpr std::size_t kLeaseNameMax = 64;     ///< bytes of a host's or user's name here
 inline constexpr std::size_t kLeaseEntriesMax = 64;  ///< in one reply: it fits any connection
+inline constexpr std::chrono::seconds kLeaseAwaitMax{25};  ///< then there is no news
 
 void encode(Bytes& to, const LeaseRequest& m);
 void encode(Bytes& to, const LeaseReply& m);

@@ -45,8 +45,9 @@ using FeatureBits = std::uint64_t;
 inline constexpr FeatureBits kFeatureManifests = 1;  ///< manifests, leaves, profiles
 inline constexpr FeatureBits kFeatureWrites = 2;     ///< changes and checkpoints
 inline constexpr FeatureBits kFeatureLeases = 4;     ///< leases; only together with writes
+inline constexpr FeatureBits kFeatureLeaseAwait = 8;  ///< only together with leases
 inline constexpr FeatureBits kFeaturesSupported =
-    kFeatureManifests | kFeatureWrites | kFeatureLeases;
+    kFeatureManifests | kFeatureWrites | kFeatureLeases | kFeatureLeaseAwait;
 
 enum class CipherSuite : std::uint8_t {
   kAes256Gcm = 1,

@@ -54,5 +54,9 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   }
   if (const Result<AppliedRecord> applied = decode_applied(input))
     assert(is_equal(encode_applied(*applied), input));
+  if (const Result<ByteView> content = decode_small_commit(input))
+    read_journal(*content);
+  if (const Result<AppliedRecord> slot = decode_applied_slot(input); slot && slot->checkpoint != 0)
+    assert(decode_applied(encode_applied(*slot)).has_value());
   return 0;
 }

@@ -1,6 +1,7 @@
 """Two mounts that write to the same files, files that change or go behind a mount's back, a server's
 disk and a write log that are full: nobody's data is lost, and nobody gets an I/O error."""
 
+import contextlib
 import errno
 import os
 import sys
@@ -173,6 +174,62 @@ class Conflicts(CrashBed):
         self.assertIn(b"mine", kept)
         self.assertEqual((self.export / "a/other").read_bytes()[:5], b"other")
 
+    def test_a_second_open_does_not_hide_a_conflict_from_who_had_the_file_open_before(self):
+        m = self.mount("lease=no")
+        with open(m.path / "a/disk", "r+b", buffering=0) as first:
+            with open(self.export / "a/disk", "r+b") as there:
+                there.write(b"theirs")
+            testbed.wait_for(lambda: (m.path / "a/disk").read_bytes()[:6] == b"theirs", "the change")
+            with open(m.path / "a/disk", "r+b", buffering=0) as second:
+                with self.assertRaises(OSError) as e:
+                    first.write(b"mine")
+                    os.fsync(first.fileno())
+                self.assertEqual(e.exception.errno, errno.ESTALE)
+                os.pwrite(second.fileno(), b"known", 10)
+                os.fsync(second.fileno())
+        crashbed.sync_names(m.path)
+        self.assertEqual((self.export / "a/disk").read_bytes()[:15], b"theirsooooknown")
+        self.assertEqual(self.copies(), [])
+
+    def test_a_crash_keeps_writes_to_a_file_that_lives_on_under_a_name_nobody_knows(self):
+        os.link(self.export / "a/disk", self.export / "b/other-name")
+        m = self.mount("lease=no")
+        with open(m.path / "a/disk", "r+b", buffering=0) as f:
+            os.unlink(m.path / "a/disk")
+            f.write(b"one")
+            crashbed.sync_names(m.path)
+            self.assertEqual((self.export / "b/other-name").read_bytes()[:3], b"one")
+            with testbed.stopped_server(m):
+                f.write(b"two")
+                os.fsync(f.fileno())
+                testbed.kill_pid(m.status()["pid"])
+        m.__enter__()
+        self.assertEqual(m.status()["writes"]["recovered_bytes"], 3)
+        crashbed.sync_names(m.path)
+        (copy,) = self.copies()
+        self.assertEqual(copy.read_bytes()[3:6], b"two")
+
+    def test_a_checkpoint_whose_answer_was_lost_is_settled_although_a_file_of_it_is_gone(self):
+        m = self.mount("lease=no", fault="writeback-committed")
+        pid = m.status()["pid"]
+        scratch = open(m.path / "a/scratch", "w+b", buffering=0)
+        disk = open(m.path / "a/disk", "r+b", buffering=0)
+        os.unlink(m.path / "a/scratch")
+        scratch.write(b"x" * 4096)
+        disk.write(b"new")
+        self.wait_dead(m, pid)
+        for f in (scratch, disk):
+            with contextlib.suppress(OSError):
+                f.close()
+        self.assertEqual((self.export / "a/disk").read_bytes()[:3], b"new")
+        m.__enter__()
+        testbed.wait_for(lambda: m.status()["writes"]["unsent_files"] == 0, "what was found", 30)
+        with open(m.path / "a/disk", "r+b", buffering=0) as again:
+            again.write(b"newer")
+        crashbed.sync_names(m.path)
+        self.assertEqual((self.export / "a/disk").read_bytes()[:6], b"newero")
+        self.check_no_conflicts("after an answer that was lost")
+
 
 class FullAndSlow(CrashBed):
     FILES = ()
@@ -204,6 +261,32 @@ class FullAndSlow(CrashBed):
         self.assertEqual((writes["waiting_for"], writes["conflicts"], writes["unsent_files"]),
                          ("", [], 0))
         m.umount()
+
+    def test_while_nothing_can_be_sent_what_waits_is_one_checkpoint(self):
+        small = self.export / "small"
+        small.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", small)
+        self.addCleanup(run, "umount", "-l", small)
+        (small / "f").write_bytes(b"")
+        (self.export / "a/disk").write_bytes(b"")
+        m = self.mount("lease=no")
+        data = self.random.randbytes(4 << 20)
+        with open(m.path / "small/f", "r+b", buffering=0) as f, \
+             open(m.path / "a/disk", "r+b", buffering=0) as disk:
+            f.write(data)
+            os.close(os.dup(f.fileno()))  # each close asks for sending
+            testbed.wait_for(lambda: m.status()["writes"]["waiting_for"], "the server to be full")
+            for n in range(200):
+                os.pwrite(disk.fileno(), load.counter(n)[:8], 8 * n)
+                with open(m.path / "a/disk", "ab"):
+                    pass
+            self.assertLessEqual(m.status()["writes"]["checkpoints_waiting"], 2)
+            drop_caches()
+            self.assertEqual(os.pread(disk.fileno(), 8, 8 * 199), load.counter(199)[:8])
+            run("mount", "-o", "remount,size=16M", small)
+            crashbed.sync_names(m.path)
+        self.assertEqual((small / "f").read_bytes(), data)
+        self.assertEqual((self.export / "a/disk").stat().st_size, 1600)
 
     def test_writers_wait_while_the_log_is_full(self):
         (self.export / "a/disk").write_bytes(b"")
@@ -323,6 +406,19 @@ class FullAndSlow(CrashBed):
         self.assertEqual((self.export / "a/other").read_bytes()[:8],
                          load.counter(len(data) - (1 << 17))[:8])
         self.check_no_conflicts("after an outage")
+
+    def test_many_tiny_writes_go_in_checkpoints_that_a_server_takes(self):
+        (self.export / "a/disk").write_bytes(b"")
+        m = self.mount("log_size=8M")
+        with open(m.path / "a/disk", "r+b", buffering=0) as f:
+            want = bytearray(10 * 5000)
+            with testbed.stopped_server(m):
+                for at in range(0, len(want), 10):
+                    want[at] = 1 + at % 255
+                    os.pwrite(f.fileno(), want[at:at + 1], at)
+                self.assertGreaterEqual(m.status()["writes"]["checkpoints_waiting"], 2)
+            crashbed.sync_names(m.path)
+            self.assertEqual((self.export / "a/disk").read_bytes(), want[:-9])
 
     def test_who_asked_for_the_server_is_told_that_it_refused(self):
         """semantics.md: fsync, and each write with write=through or O_SYNC, fails with ESTALE when the

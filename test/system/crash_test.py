@@ -21,7 +21,8 @@ CLIENT_POINTS = ("writeback-before-close", "writeback-staging", "writeback-commi
                  "writeback-cached", "writeback-applied", "writeback-before-trim")
 SERVER_POINTS = ("checkpoint-before-record", "checkpoint-after-record", "checkpoint-after-rename",
                  "checkpoint-between-extents", "checkpoint-between-files",
-                 "checkpoint-before-applied", "checkpoint-after-applied", "checkpoint-after-unlink",
+                 "checkpoint-before-applied", "checkpoint-applied-written",
+                 "checkpoint-after-applied", "checkpoint-after-unlink",
                  "change-after-intent", "change-before-result")
 
 
@@ -324,6 +325,7 @@ class LostCaches(CrashBed):
         self.ended = threading.Event()
         thread = threading.Thread(target=self.count_quietly, args=(mount,))
         thread.start()
+        testbed.wait_for(lambda: self.written > before, "a write before the first flush", 30)
         flushes = threading.Thread(target=self.flush_until_ended, args=(mount.path,))
         flushes.start()
         if fault or client_fault:
@@ -356,7 +358,7 @@ class LostCaches(CrashBed):
 
     def test_so_it_does_when_both_crash_while_a_checkpoint_is_applied(self):
         for _ in range(RUNS):
-            for point in SERVER_POINTS[:8]:
+            for point in SERVER_POINTS[:9]:
                 with self.subTest(point=point):
                     self.lose(fault=f"{point}@{self.random.choice((1, 2, 3, 7))}")
             for point in CLIENT_POINTS[:4]:

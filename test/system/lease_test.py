@@ -6,8 +6,10 @@ import json
 import os
 import pathlib
 import signal
+import statistics
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -82,6 +84,52 @@ class Leases(unittest.TestCase):
                                  "b's write"))
         b.umount()
         self.assertEqual(self.leases(a), {})
+
+    def test_a_lease_is_handed_over_at_once(self):
+        """"The server tells a holder at once that its lease is wanted, and who waits that it is free." """
+        os.environ["SLIPWAYD_LEASE_SECONDS"] = "60"  # renewals would tell after 10 s
+        a, b = self.mount("a"), self.mount("b")
+        for unsent in (0, 1 << 20):
+            times = []
+            for turn in range(7):
+                one, other = (a, b) if turn % 2 == 0 else (b, a)
+                with open(one.path / "vm/disk", "r+b") as f:
+                    f.write(b"turn %d" % turn + os.urandom(unsent))
+                if not unsent:
+                    run(testbed.SLIPWAY, "flush", one.path)
+                start = time.monotonic()
+                with open(other.path / "vm/disk", "r+b") as f:
+                    times.append(time.monotonic() - start)
+                    self.assertEqual(f.read(6), b"turn %d" % turn)
+            self.assertLess(statistics.median(times), 1, times)
+
+    def test_a_lease_is_handed_over_when_the_file_is_closed(self):
+        """Who waits while it is open has it soon after."""
+        os.environ["SLIPWAYD_LEASE_SECONDS"] = "60"
+        a, b = self.mount("a"), self.mount("b", "lease_wait=60")
+        with open(a.path / "vm/disk", "r+b") as f:
+            f.write(b"a")
+            opened = threading.Thread(target=lambda: open(b.path / "vm/disk", "r+b").close())
+            opened.start()
+            wait_for(lambda: self.leases(a).get("vm", {}).get("wanted_by"), "the wish")
+            time.sleep(1)
+            self.assertTrue(opened.is_alive())
+        start = time.monotonic()
+        opened.join()
+        self.assertLess(time.monotonic() - start, 3)
+
+    def test_a_new_session_of_a_holder_tells_it_too(self):
+        os.environ["SLIPWAYD_LEASE_SECONDS"] = "60"
+        a, b = self.mount("a"), self.mount("b", "lease_wait=60")
+        with open(a.path / "vm/disk", "r+b") as f:
+            f.write(b"a")
+        for pid in testbed.server_processes(a.status()["pid"]):
+            kill_pid(pid)
+        run(testbed.SLIPWAY, "flush", a.path)
+        start = time.monotonic()
+        with open(b.path / "vm/disk", "r+b") as f:
+            self.assertEqual(f.read(1), b"a")
+        self.assertLess(time.monotonic() - start, 4)
 
     def test_a_lease_is_handed_over_after_every_kind_of_change(self):
         """None of them forgets that it is over, whether it came to something or not."""
@@ -205,7 +253,8 @@ class Leases(unittest.TestCase):
                 again.write(b"again")
             self.assert_errno(errno.ESTALE, lambda: f.write(b"never"))
         a.umount()
-        self.assertEqual((self.export / "vm/disk").read_bytes()[:8], b"again" + taken[5:8])
+        was = taken or b"unsent00"  # when the loss was known before the first write
+        self.assertEqual((self.export / "vm/disk").read_bytes()[:8], b"again" + was[5:8])
         self.assertEqual(os.listdir(self.export / "vm"), ["disk"])
         self.assertEqual(self.leases(b), {})
 

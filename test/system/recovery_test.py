@@ -170,7 +170,7 @@ exec {' '.join(wrap)} {SLIPWAYD} "$@"
         self.assertEqual(self.recover(self.dir / "none").returncode, 1)
         self.make_files()
         self.crash()
-        journal = next((self.export / ".slipway/journal").glob("*/*/commit-*")).parent
+        journal = next((self.export / ".slipway/journal").glob("*/*/small-commit")).parent
         testbed.run("mount", "--bind", "-o", "ro", journal, journal)
         try:
             self.assertEqual(self.recover(self.export).returncode, 2)

@@ -23,6 +23,7 @@ POINTS = ("checkpoint-before-record", "checkpoint-after-record", "checkpoint-aft
           "checkpoint-between-extents", "checkpoint-between-files", "checkpoint-before-applied",
           "checkpoint-after-applied", "checkpoint-after-unlink", "change-after-intent",
           "change-before-result")
+SMALL_POINTS = ("checkpoint-small-made", "checkpoint-applied-written")  # where commits are in place
 
 
 def block(number):
@@ -44,6 +45,7 @@ class ServerPowerCuts(CrashBed):
         for name in self.files:
             (self.export / name).write_bytes(bytes(SLOTS * SLOT))
         self.last = self.renamed = self.boots = 0
+        self.is_small = True
 
     def server(self):
         """The machine as it is between two cuts: it has a boot id, and is down when it has died."""
@@ -91,8 +93,8 @@ exec unshare -m sh -c '
                 if random.random() < 0.05:
                     names = mount.path / "vm/names"
                     os.rename(names / f"d{self.renamed}", names / f"d{self.renamed + 1}")
-                    self.renamed += 1
                     crashbed.sync_names(names)
+                    self.renamed += 1  # now, since a cut may undo it before
         except OSError:
             pass
 
@@ -112,16 +114,35 @@ exec unshare -m sh -c '
             self.assertIn(number, numbers, f"seed {SEED}: of {reached} writes")
         return reached
 
-    def run_to_a_cut(self, syncs=True):
-        """Writes until the server's power is cut. The mount, what happened, how much is lost."""
-        fault = self.random.choice((None, *POINTS))
-        what = f"seed {SEED}, {fault}"
-        fault = fault and f"{fault}@{self.random.randrange(1, 12)}"
+    def change_the_way(self):
+        """Lets commits go the way of small ones, or that of large ones: where the names of the
+        files for small ones are taken."""
+        self.is_small = self.random.random() < 0.7
+        for group in self.export.glob(".slipway/journal/*/*-*"):
+            for name in ("small-commit", "small-applied"):
+                path = group / name
+                if path.is_dir():
+                    path.rmdir()
+                path.unlink(missing_ok=True)
+                if not self.is_small:
+                    path.mkdir()
+
+    def start(self, syncs=True, fault=None):
+        """A mount of the server from when it has power to the cut."""
         self.boot(self.export, syncs, fault)
         mount = Mount(f"local:{self.export}", self.dir,
                       [f"server_command={self.server()}", "lease=no"])
         mount.__enter__()
         self.addCleanup(mount.__exit__)
+        return mount
+
+    def run_to_a_cut(self, syncs=True):
+        """Writes until the server's power is cut. The mount, what happened, how much is lost."""
+        fault = self.random.choice((None, *POINTS, *(SMALL_POINTS if self.is_small else ())))
+        what = f"seed {SEED}, {fault}, small {self.is_small}"
+        count = 1 if fault == "checkpoint-small-made" else self.random.randrange(1, 12)
+        fault = fault and f"{fault}@{count}"
+        mount = self.start(syncs, fault)
         pid = mount.status()["pid"]
         servers = testbed.server_processes(pid)
         self.ended = threading.Event()
@@ -138,9 +159,23 @@ exec unshare -m sh -c '
         testbed.kill_pid(pid)
         self.ended.set()
         writer.join()
+        if syncs and self.random.random() < 0.5:
+            what += self.recover_in_part()
         lost = server_cut.cut(self.export, self.trace, self.random)
         self.boot()
         return mount, what, lost
+
+    def recover_in_part(self):
+        """What a process wrote that was killed is not on the disk for that: who finishes its commit
+        must not rely on it. How far that came."""
+        fault = self.random.choice(("checkpoint-between-extents", "checkpoint-between-files",
+                                    "checkpoint-before-applied", "checkpoint-applied-written"))
+        done = subprocess.run(
+            [SLIPWAYD, "recover", self.export], check=False, timeout=60, capture_output=True,
+            env={**os.environ, "LD_PRELOAD": str(self.shim), "POWER_CUT_TRACE": str(self.trace),
+                 "POWER_CUT_DIRECTORY": str(self.export), "POWER_CUT_AFTER": str(1 << 40),
+                 "SLIPWAY_FAULT": fault})
+        return f", then recovered up to {fault} ({done.returncode})"
 
     def check_after_cut(self, mount, what):
         """Once the server is up, and then the client. How far the server was behind."""
@@ -169,9 +204,36 @@ exec unshare -m sh -c '
             mount, what, lost_now = self.run_to_a_cut()
             behind += self.check_after_cut(mount, what)
             lost += lost_now
+            self.change_the_way()
         print(f"seed {SEED}: {lost} pages and names went with the power; the server was "
               f"{behind} writes behind", file=sys.stderr)
         self.assertGreater(lost, 0)
+
+    def test_a_change_that_a_local_process_made_after_an_acknowledged_one_stays(self):
+        """Recovery must know of each answered commit that it was applied."""
+        for number in range(CUTS * RUNS):
+            mount = self.start()
+            pid = mount.status()["pid"]
+            with open(mount.path / self.files[0], "r+b", buffering=0) as file:
+                for write in range(self.random.randrange(1, 4)):
+                    os.pwrite(file.fileno(), block(100 * number + write + 1), 0)
+                    crashbed.sync_names(mount.path)
+            later = block(100 * number + 99)
+            with open(self.export / self.files[0], "r+b", buffering=0) as file:
+                file.write(later)
+                os.fsync(file.fileno())
+            for server in testbed.server_processes(pid):
+                testbed.kill_pid(server)
+            testbed.kill_pid(pid)
+            server_cut.cut(self.export, self.trace, self.random)
+            self.boot()
+            done = subprocess.run([SLIPWAYD, "recover", self.export], check=False, timeout=60)
+            self.assertEqual(done.returncode, 0)
+            self.assertEqual((self.export / self.files[0]).read_bytes()[:SLOT], later,
+                             f"seed {SEED}, cut {number}, small {self.is_small}")
+            mount.__enter__()
+            mount.umount()
+            self.change_the_way()
 
     def test_without_syncs_the_same_check_finds_the_loss(self):
         failed = 0

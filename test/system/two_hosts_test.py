@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import statistics
 import sys
 import time
 import unittest
@@ -35,7 +36,7 @@ class Host:
         self.link.__enter__()
         test.addCleanup(self.link.__exit__)
         self.sshd = Sshd(self.directory, link=self.link,
-                         extra_config=f"SetEnv SLIPWAYD_LEASE_SECONDS={LENGTH}")
+                         extra_config=f"SetEnv SLIPWAYD_LEASE_SECONDS={test.length}")
         self.sshd.__enter__()
         test.addCleanup(self.sshd.__exit__)
         self.mount()
@@ -77,6 +78,7 @@ class Host:
 
 class TwoHostsTest(unittest.TestCase):
     options = ("lease_wait=2",)
+    length = LENGTH
 
     def setUp(self):
         tree = TempTree()
@@ -248,6 +250,29 @@ class HandOver(TwoHostsTest):
         for host in (self.a, self.b):
             self.assertEqual(host.m.umount(check=False).returncode, 0)
         self.assert_only("disk", "memory", "state")
+
+
+class QuickHandOver(TwoHostsTest):
+    options = ("lease_wait=5",)
+    length = 60  # so that no renewal tells the holder in time
+
+    def test_an_open_on_the_other_host_gets_the_lease_in_a_few_round_trips(self):
+        for unsent in (0, 1 << 20):
+            times = []
+            for turn in range(6):
+                one, other = (self.a, self.b) if turn % 2 == 0 else (self.b, self.a)
+                with open(one.path / "vm/disk", "r+b") as f:
+                    f.write(b"turn %d" % turn + self.random.randbytes(unsent))
+                if not unsent:
+                    one.flush()
+                start = time.monotonic()
+                with open(other.path / "vm/disk", "r+b") as f:
+                    times.append(time.monotonic() - start)
+                    self.assertEqual(f.read(6), b"turn %d" % turn)
+            median = statistics.median(times[1:])
+            print(f"open with {unsent} bytes unsent on the other host: {1000 * median:.0f} ms "
+                  f"({', '.join(f'{1000 * t:.0f}' for t in times)}); a round trip takes 20 ms")
+            self.assertLess(median, 1.5)
 
 
 if __name__ == "__main__":

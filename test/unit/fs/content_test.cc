@@ -86,15 +86,29 @@ TEST_CASE("a long run of one file is spliced, anything else is put together in o
 TEST_CASE("a cancel reaches the step that waits now, and steps that start later") {
   CancelSlot slot;
   std::string cancelled;
-  slot.bind(1, [&] { cancelled += "1"; });
-  slot.bind(3, [&] { cancelled += "3"; });
-  slot.bind(2, [&] { cancelled += "2"; });  // bound late: step 3 has begun
+  slot.bind(slot.begin(), [&] { cancelled += "1"; });
+  const unsigned second = slot.begin();
+  slot.bind(slot.begin(), [&] { cancelled += "3"; });
+  slot.bind(second, [&] { cancelled += "2"; });  // bound late: step 3 has begun
   slot.cancel();
   CHECK(cancelled == "3");
   slot.cancel();
   CHECK(cancelled == "3");
-  slot.bind(4, [&] { cancelled += "4"; });
+  slot.bind(slot.begin(), [&] { cancelled += "4"; });
   CHECK(cancelled == "34");
+}
+
+TEST_CASE("steps of different parts of a request's work do not take each other's place") {
+  CancelSlot slot;
+  std::string cancelled;
+  const auto part = [&](const std::string& name) {
+    slot.bind(slot.begin(), [&cancelled, name] { cancelled += name; });
+  };
+  part("lease,");
+  part("open,");   // of the same attempt
+  part("change,");  // another part, which counts from its own beginning
+  slot.cancel();
+  CHECK(cancelled == "change,");
 }
 
 TEST_CASE("a worker runs its jobs in order, and what is left before it ends") {

@@ -120,6 +120,48 @@ TEST_CASE("a commit's plan and what was applied have the bytes that their golden
   CHECK(record.reply.files[1].conflict_name == "b.conflict-c1c2c3c4-77");
 }
 
+TEST_CASE("what small commits write over in place has the bytes that its golden files hold") {
+  const Bytes commit = encode_small_commit(some_journal(true));
+  CHECK(golden("small-commit", commit) == commit);
+  Bytes in_its_file = commit;
+  in_its_file.resize(kSmallCommitSize, std::byte{0x5a});  // of a longer one before
+  const ByteView content = decode_small_commit(in_its_file).value();
+  CHECK(Bytes(content.begin(), content.end()) == some_journal(true));
+  const Bytes slot = encode_applied_slot(decode_applied(some_applied()).value());
+  CHECK(golden("small-applied", slot) == slot);
+  REQUIRE(slot.size() == kSmallAppliedSlot);
+  CHECK(decode_applied_slot(slot).value().checkpoint == 77);
+  CHECK(decode_applied_slot(slot).value().reply.files[0].attributes == some_attributes());
+}
+
+TEST_CASE("a small commit or slot that is damaged or cut anywhere counts as none") {
+  Bytes commit = encode_small_commit(some_journal(true));
+  for (std::size_t at = 0; at < commit.size(); ++at) {
+    CHECK(!decode_small_commit(ByteView(commit).first(at)).has_value());
+    commit[at] ^= std::byte{0x10};
+    CAPTURE(at);
+    CHECK(!decode_small_commit(commit).has_value());
+    commit[at] ^= std::byte{0x10};
+  }
+  Bytes slot = encode_applied_slot(decode_applied(some_applied()).value());
+  for (std::size_t at = 0; at < 4 + some_applied().size(); ++at) {
+    slot[at] ^= std::byte{0x10};
+    CAPTURE(at);
+    CHECK(!decode_applied_slot(slot).has_value());
+    slot[at] ^= std::byte{0x10};
+  }
+  std::fill(slot.begin(), slot.end(), std::byte{0});
+  CHECK(decode_applied_slot(slot).value().checkpoint == 0);
+  CHECK(!decode_small_commit(Bytes()).has_value());
+}
+
+TEST_CASE("a reply that does not fit a slot is not put there") {
+  AppliedRecord record;
+  record.checkpoint = 1;
+  record.reply.files.resize(200);
+  CHECK(encode_applied_slot(record).empty());
+}
+
 TEST_CASE("a plan that says what none can is refused") {
   const auto is_refused = [](const CommitPlan& plan) {
     Bytes bytes;

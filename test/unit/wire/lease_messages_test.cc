@@ -22,6 +22,11 @@ TEST_CASE("a lease request says what its action needs and nothing else") {
   CHECK(accepts(LeaseRequest{kRelease, "vm", "", 1, 0}));
   CHECK(accepts(LeaseRequest{kList, "", "vm", 0, 0}));
   CHECK(accepts(LeaseRequest{kBreak, "", "vm", 1, 0}));
+  CHECK(accepts(LeaseRequest{kAwait, "", "", 0, 0}));
+  CHECK_FALSE(accepts(LeaseRequest{kAwait, "vm", "", 0, 0}));
+  CHECK_FALSE(accepts(LeaseRequest{kAwait, "", "vm", 0, 0}));
+  CHECK_FALSE(accepts(LeaseRequest{kAwait, "", "", 1, 0}));
+  CHECK_FALSE(accepts(LeaseRequest{kAwait, "", "", 0, 1}));
   CHECK_FALSE(accepts(LeaseRequest{kAcquire, "vm", "vm", 0, 0}));
   CHECK_FALSE(accepts(LeaseRequest{kAcquire, "vm", "", 1, 0}));
   CHECK_FALSE(accepts(LeaseRequest{kRenew, "vm", "", 0, 0}));
@@ -31,7 +36,7 @@ TEST_CASE("a lease request says what its action needs and nothing else") {
   CHECK_FALSE(accepts(LeaseRequest{kBreak, "vm", "", 1, 0}));
   CHECK_FALSE(accepts(LeaseRequest{kBreak, "", "vm", 0, 0}));
   CHECK_FALSE(accepts(LeaseRequest{static_cast<LeaseAction>(0), "", "", 0, 0}));
-  CHECK_FALSE(accepts(LeaseRequest{static_cast<LeaseAction>(6), "", "", 0, 0}));
+  CHECK_FALSE(accepts(LeaseRequest{static_cast<LeaseAction>(7), "", "", 0, 0}));
 }
 
 TEST_CASE("a lease's path and group lead nowhere else") {

@@ -317,6 +317,9 @@ void add_leases(std::vector<WireSample>& to) {
   to.push_back(frame_sample("lease_break_request", request(kLease),
                             LeaseRequest{LeaseAction::kBreak, "", "vm", 7, 0},
                             decode_lease_request));
+  to.push_back(frame_sample("lease_await_request", request(kLease),
+                            LeaseRequest{LeaseAction::kAwait, "", "", 0, 0},
+                            decode_lease_request));
   to.push_back(
       frame_sample("lease_reply", reply(kLease), sample_lease_reply(), decode_lease_reply));
 }

@@ -232,3 +232,20 @@ TEST_CASE("layers behave like an array of bytes, over one another and absorbed")
   CHECK(frozen > 100);
   CHECK(absorbed > 100);
 }
+
+TEST_CASE("any number of layers can be over one another") {
+  const auto segment = some_segment();
+  std::deque<ContentLayer> layers;
+  std::vector<const ContentLayer*> newest_first;
+  for (std::uint64_t i = 0; i < 200'000; i++) {
+    layers.emplace_back(100);
+    layers.back().apply(change_of(LogKind::kWrite, i % 50, 1), record_of(segment, 8 * (i + 1), 1));
+    newest_first.insert(newest_first.end(), &layers.back());
+  }
+  std::reverse(newest_first.begin(), newest_first.end());
+  const auto runs = resolve_layers(newest_first, {0, 100});
+  REQUIRE(runs.size() == 51);
+  CHECK(runs[49].data.position == 8 * 200'000);
+  CHECK(runs[50].kind == LayerKind::kBelow);
+  CHECK(runs[50].range == ByteRange{50, 50});
+}

@@ -130,6 +130,16 @@ TEST_CASE("damaged data of a synced write is an error for its readers and for no
   }
 }
 
+TEST_CASE("data that the disk does not give back is damage of its file") {
+  LogSegmentHeader header;
+  LogSegment segment(UniqueFd(::open("/dev/null", O_WRONLY | O_CLOEXEC)), "segment", header, 0);
+  Bytes out(10);
+  const auto self = std::shared_ptr<LogSegment>(&segment, [](LogSegment*) {});
+  const Status read = segment.read({self, 0, 10, 0}, 0, out);
+  REQUIRE_FALSE(read.has_value());
+  CHECK(read.error().code == ErrorCode::kCorrupt);
+}
+
 TEST_CASE("damaged data of a write that was never synced ends the log there") {
   const TempDir dir;
   const auto headers = make_log(dir.path(), 10, false);

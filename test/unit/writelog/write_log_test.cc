@@ -136,7 +136,12 @@ TEST_CASE("a full log refuses changes but takes what leads to space, and goes on
     REQUIRE(small < 100'000);
   }
   CHECK(small > 100);
-  REQUIRE(log->append_applied({{}, 1, {{file, sample_file().base}}}).has_value());
+  // Room is left for the largest of them, so a full disk does not keep it from being sent.
+  LogApplied applied{{}, 1, {}};
+  applied.files.resize(1024, {file, sample_file().base});
+  REQUIRE(log->append_applied(applied).has_value());
+  CHECK(log->stats().bytes == 2 * kTestSegment);
+  REQUIRE(log->append_applied(applied).has_value());
   CHECK(log->stats().bytes == 3 * kTestSegment);
   CHECK(!log->append({LogKind::kZero, file, 0, 1, {}}).has_value());
   REQUIRE(log->trim().has_value());  // all kept by `kept`
