@@ -219,7 +219,9 @@ class WriteBack {
   static std::shared_ptr<const ContentLayer> layer_to_send(const WrittenFile& file);
   static CommitFile commit_file(const WrittenFile& file);
   Result<bool> settle_gone(CheckpointSender& sender, std::uint64_t number, const Files& files);
-  void drop(const std::shared_ptr<WrittenFile>& file);
+  Result<bool> ask_for(CheckpointSender& sender, CommitRequest request, std::uint64_t number,
+                       const Files& files);
+  Status drop(const std::shared_ptr<WrittenFile>& file);
   Result<bool> settle_damage(CheckpointSender& sender, CommitRequest request, std::uint64_t number,
                              const Files& files, const std::shared_ptr<WrittenFile>& damaged);
   void free_log_space();

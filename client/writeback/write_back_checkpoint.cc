@@ -207,28 +207,36 @@ Result<bool> WriteBack::settle_gone(CheckpointSender& sender, std::uint64_t numb
   CommitRequest request;
   for (const auto& file : files)
     request.files.push_back(commit_file(*file));
-  Result<CommitReply> reply = sender.ask(std::move(request));
-  if (reply) {
-    acknowledge(number, files, *reply);
+  SLIPWAY_TRY_ASSIGN(const bool is_there, ask_for(sender, std::move(request), number, files));
+  if (is_there)
     return true;
-  }
-  if (reply.error().code != ErrorCode::kInvalid)
-    return fail(std::move(reply).error());
   for (const auto& file : files) {
     const bool is_gone = [&] {
       const std::lock_guard locked(file->mutex_);
       return file->is_gone_locked();
     }();
     if (is_gone)
-      drop(file);
+      SLIPWAY_TRY(drop(file));
   }
   return false;
 }
 
-void WriteBack::drop(const std::shared_ptr<WrittenFile>& file) {
-  log_->append_forget(file->number()).map_error([](const Error& error) {
-    log_warning("the write log could not note that a file is gone: {}", error.message);
-  });
+/// Whether the server has the checkpoint, from before: then it is settled.
+Result<bool> WriteBack::ask_for(CheckpointSender& sender, CommitRequest request,
+                                std::uint64_t number, const Files& files) {
+  const Result<CommitReply> reply = sender.ask(std::move(request));
+  if (reply) {
+    acknowledge(number, files, *reply);
+    return true;
+  }
+  if (reply.error().code != ErrorCode::kInvalid)
+    return fail(reply.error());
+  return false;
+}
+
+/// An error: the log can't note it. Then the file stays, for what is sent must be what a replay sends.
+Status WriteBack::drop(const std::shared_ptr<WrittenFile>& file) {
+  SLIPWAY_TRY(log_->append_forget(file->number()));
   const std::unique_lock gate(gate_);
   const std::lock_guard lock(mutex_);
   FileId id;
@@ -244,6 +252,7 @@ void WriteBack::drop(const std::shared_ptr<WrittenFile>& file) {
   if (const auto found = by_id_.find(id); found != by_id_.end() && found->second == file)
     by_id_.erase(found);
   count_unsent();
+  return {};
 }
 
 /// A record of a file can't be read back. The server may have the checkpoint, from before: then it is
@@ -252,13 +261,9 @@ Result<bool> WriteBack::settle_damage(CheckpointSender& sender, CommitRequest re
                                       std::uint64_t number, const Files& files,
                                       const std::shared_ptr<WrittenFile>& damaged) {
   sender.wait_for_parts();  // or one could come after those that are sent next
-  Result<CommitReply> reply = sender.ask(std::move(request));
-  if (reply) {
-    acknowledge(number, files, *reply);
+  SLIPWAY_TRY_ASSIGN(const bool is_there, ask_for(sender, std::move(request), number, files));
+  if (is_there)
     return true;
-  }
-  if (reply.error().code != ErrorCode::kInvalid)
-    return fail(std::move(reply).error());
   CommitResult result;
   result.status = static_cast<std::uint32_t>(ErrorCode::kCorrupt);
   give_up(damaged, result);

@@ -31,16 +31,16 @@ void WriteBack::end_hold() {
 WriteBack::Hold WriteBack::pause(const std::vector<std::string>& paths, bool unless_unsent) {
   const std::unique_lock gate(gate_);
   const std::lock_guard lock(mutex_);
-  for (const auto& [number, file] : by_number_) {
-    if (!unless_unsent)
-      break;
-    const std::lock_guard locked(file->mutex_);
-    if (!file->is_clean_locked() && !file->given_up_ &&
-        std::any_of(paths.begin(), paths.end(), [&](const std::string& top) {
-          return is_at_or_below(file->named_.path, top);
-        }))
-      return nullptr;
-  }
+  const bool is_unsent = std::any_of(by_number_.begin(), by_number_.end(), [&](const auto& item) {
+    const WrittenFile& file = *item.second;
+    const std::lock_guard locked(file.mutex_);
+    return !file.is_clean_locked() && !file.given_up_ &&
+           std::any_of(paths.begin(), paths.end(), [&](const std::string& top) {
+             return is_at_or_below(file.named_.path, top);
+           });
+  });
+  if (is_unsent && unless_unsent)
+    return nullptr;
   paused_.insert(paths.begin(), paths.end());
   pauses_ += static_cast<unsigned>(paths.size());
   return {this, [this, paths](const void*) { end_pause(paths); }};

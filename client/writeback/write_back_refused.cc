@@ -110,9 +110,8 @@ Status WriteBack::settle_refused(const std::shared_ptr<WrittenFile>& file) {
       note_conflict(fmt::format("writes to '{}' were refused ({}): they are kept in '{}'",
                                 escape(named.path), name_of(code), kept->path));
   }
-  log_->append_forget(file->number()).map_error([](const Error& error) {
-    log_warning("the write log could not note what was refused: {}", error.message);
-  });
+  // Else a replay would send it again, in a checkpoint that the server has without it.
+  SLIPWAY_TRY(log_->append_forget(file->number()));
   const std::lock_guard lock(mutex_);
   const std::lock_guard locked(file->mutex_);
   file->active_ = ContentLayer(0);
