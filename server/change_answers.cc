@@ -108,7 +108,7 @@ std::vector<std::string> paths_of(const CopyRequest& m, HandleTable& handles,
 }  // namespace
 
 bool ChangeAnswers::takes(const Request& request) noexcept {
-  return request.header.type >= MessageType::kMake && request.header.type <= MessageType::kLease;
+  return request.header.type >= MessageType::kMake && request.header.type <= MessageType::kPrepare;
 }
 
 Result<Bytes> ChangeAnswers::answer(const Request& request) {
@@ -136,6 +136,11 @@ Result<Bytes> ChangeAnswers::answer(const Request& request) {
   }
   if (side_.checkpoints == nullptr)
     return refused();
+  if (const auto* prepare = std::get_if<PrepareRequest>(&request.body)) {
+    if (side_.leases == nullptr)
+      return fail(ErrorCode::kNotSupported, "this session has no leases");
+    return frame_of(header, body_of(side_.checkpoints->prepare(*prepare)));
+  }
   if (const auto* stage = std::get_if<StageRequest>(&request.body))
     return frame_of(header, empty_body_of(side_.checkpoints->stage(*stage)));
   const auto* const commit = std::get_if<CommitRequest>(&request.body);

@@ -61,7 +61,7 @@ Intent decode_intent(ByteView bytes, bool has_second) {
 }
 
 template <class T>
-Bytes body_of(const T& reply) {
+Bytes encoded(const T& reply) {
   Bytes body;
   encode(body, reply);
   return body;
@@ -122,7 +122,7 @@ std::optional<Bytes> done_since(ByteView intent, ImageStore& store, const MakeRe
   const Result<Attributes> now = store.lookup(request.directory, request.name);
   if (!was.good || was.first.is_there || !now || !is_as_made(store, request, *now))
     return std::nullopt;
-  return body_of(MakeReply{true, *now});
+  return encoded(MakeReply{true, *now});
 }
 
 std::optional<Bytes> done_since(ByteView intent, ImageStore& store, const LinkRequest& request) {
@@ -130,7 +130,7 @@ std::optional<Bytes> done_since(ByteView intent, ImageStore& store, const LinkRe
   const Result<Attributes> now = store.lookup(request.directory, request.name);
   if (!was.good || !was.first.is_there || was.second.is_there || sighting_of(now) != was.first)
     return std::nullopt;
-  return body_of(*now);
+  return encoded(*now);
 }
 
 std::optional<Bytes> done_since(ByteView intent, ImageStore& store, const RemoveRequest& request) {
@@ -152,7 +152,7 @@ std::optional<Bytes> done_since(ByteView intent, ImageStore& store, const Rename
   if (!was.good || !was.first.is_there || was.first == was.second || sighting_of(to) != was.first ||
       sighting_of(from) == was.first || (is_exchange && sighting_of(from) != was.second))
     return std::nullopt;
-  return body_of(*to);
+  return encoded(*to);
 }
 
 std::optional<Bytes> done_since(ByteView, ImageStore&, const SetattrRequest&) {

@@ -77,13 +77,13 @@ class PlanRun {
 
   Status begin() {
     for (std::size_t i = 0; i < targets_.size(); ++i)
-      if (is_good(i))
+      if (has_content(i))
         SLIPWAY_TRY(note(i, begin_file(targets_[i].fd, file(i))));
     return {};
   }
 
   Status extent(const StageExtent& extent, ByteView stored) {
-    if (!is_good(extent.file))
+    if (!has_content(extent.file))
       return {};
     fault_point("checkpoint-between-extents");
     return note(extent.file, apply_extent(targets_[extent.file].fd, extent, stored,
@@ -92,14 +92,14 @@ class PlanRun {
 
   Status finish() {
     for (std::size_t i = 0; i < targets_.size(); ++i) {
-      if (!is_good(i))
+      if (!has_content(i))
         continue;
       SLIPWAY_TRY(note(i, begin_to_finish_file(targets_[i].fd, file(i))));
       if (targets_.size() > 1)  // a hint: the disk works on all while the first is waited for
         (void)::sync_file_range(targets_[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     }
     for (std::size_t i = 0; i < targets_.size(); ++i) {
-      if (!is_good(i))
+      if (!has_content(i))
         continue;
       SLIPWAY_TRY(note(i, sync_file(targets_[i].fd)));
       fault_point("checkpoint-between-files");
@@ -127,23 +127,19 @@ class PlanRun {
     return plan_.outcomes[i].status == 0 && targets_[i].status == 0;
   }
 
+  bool has_content(std::size_t i) const { return is_good(i) && !is_made_directory(file(i)); }
+
   // A local process of the server may have cut it in between: what is there then is not what was
   // committed, and its client must not go on as if it were.
   Status take_attributes(std::size_t i, DirectoryStore& store, CommitResult& result) const {
     SLIPWAY_TRY_ASSIGN(result.attributes, store.attributes_of_fd(targets_[i].fd));
-    if (result.attributes.version.size != file(i).size)
+    if (!is_made_directory(file(i)) && result.attributes.version.size != file(i).size)
       return fail(ErrorCode::kStale, "its size has changed while it was written");
     return {};
   }
 
-  // What does not pass concerns this file alone.
   Status note(std::size_t i, Status done) {
-    if (done || does_pass(done.error().code) || done.error().code == ErrorCode::kCorrupt)
-      return done;
-    log_error("'{}' could not be changed as committed: {}", escape(file(i).node.path),
-              done.error().message);
-    targets_[i].status = static_cast<std::uint32_t>(done.error().code);
-    return {};
+    return note_failure(file(i), targets_[i], std::move(done));
   }
 
   const CommitPlan& plan_;
@@ -223,8 +219,10 @@ Status for_each_extent(const StageRequest& part, const UseExtent& use) {
 }
 
 Result<CommitReply> apply_plan(const CommitPlan& plan, JournalFile& journal,
-                               std::vector<CheckpointTarget>& targets, DirectoryStore& store) {
+                               std::vector<CheckpointTarget>& targets, CheckpointMakes& makes,
+                               DirectoryStore& store) {
   PlanRun run(plan, targets);
+  SLIPWAY_TRY(makes.begin(targets));
   SLIPWAY_TRY(run.begin());
   SLIPWAY_TRY(journal.for_each_part(plan.request.parts, [&](const StageRequest& part) {
     return for_each_extent(part, [&](const StageExtent& extent, ByteView stored) {
@@ -232,6 +230,8 @@ Result<CommitReply> apply_plan(const CommitPlan& plan, JournalFile& journal,
     });
   }));
   SLIPWAY_TRY(run.finish());
+  SLIPWAY_TRY(makes.place(targets));
+  SLIPWAY_TRY(makes.finish(targets));
   return run.reply(store);
 }
 

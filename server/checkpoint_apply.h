@@ -4,6 +4,7 @@
 #include "base/result.h"
 #include "server/checkpoint_format.h"
 #include "server/checkpoint_journal.h"
+#include "server/checkpoint_makes.h"
 #include "server/checkpoint_target.h"
 #include "wire/write_messages.h"
 
@@ -38,10 +39,11 @@ Status sync_file(int fd);
 using UseExtent = std::function<Status(const StageExtent& extent, ByteView stored)>;
 Status for_each_extent(const StageRequest& part, const UseExtent& use);
 
-/// Applies a plan to its targets, whose refused ones are left alone; `store` tells what the files
-/// are then. Fails only for what passes, to be run again; what else goes wrong with a file is its
+/// Applies a plan to its targets, whose refused ones are left alone. What is made gets its name when
+/// its content is there, durably. `store` tells what the files are then. Fails only for what passes, to be run again; what else goes wrong with a file is its
 /// status.
 Result<CommitReply> apply_plan(const CommitPlan& plan, JournalFile& journal,
-                               std::vector<CheckpointTarget>& targets, DirectoryStore& store);
+                               std::vector<CheckpointTarget>& targets, CheckpointMakes& makes,
+                               DirectoryStore& store);
 
 }  // namespace slipway

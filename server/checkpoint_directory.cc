@@ -147,10 +147,10 @@ void JournalDirectory::remove_stages_older_than(std::chrono::seconds age) {
   }
 }
 
-Status lock_journal(int fd) {
+Status lock_journal(int fd, int operation) {
   static constexpr std::chrono::milliseconds kPause{10};
   const auto deadline = std::chrono::steady_clock::now() + kJournalLockWait;
-  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+  while (::flock(fd, operation | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK && errno != EINTR)
       return fail_errno(errno, "flock of a journal");
     if (std::chrono::steady_clock::now() >= deadline)

@@ -62,8 +62,8 @@ class JournalDirectory {
 
 inline constexpr std::chrono::seconds kJournalLockWait{10};
 
-/// Locks a journal directory's open lock file against other processes; kBusy after
-/// kJournalLockWait. flock(LOCK_UN) ends it, as the end of the process does.
-Status lock_journal(int fd);
+/// Locks a journal directory's open lock file against other processes, with LOCK_EX or LOCK_SH; kBusy
+/// after kJournalLockWait. flock(LOCK_UN) ends it, as the end of the process does.
+Status lock_journal(int fd, int operation);
 
 }  // namespace slipway

@@ -45,6 +45,37 @@ void take_magic(WireReader& from, std::string_view magic) {
     from.set_bad();
 }
 
+// Behind everything else, and only when there are some: plans of before have none.
+void put_taken(WireWriter& to, const std::vector<PlannedOutcome>& outcomes) {
+  const auto count = std::count_if(outcomes.begin(), outcomes.end(),
+                                   [](const PlannedOutcome& outcome) { return outcome.is_taken; });
+  if (count == 0)
+    return;
+  to.u32(static_cast<std::uint32_t>(count));
+  for (std::size_t i = 0; i < outcomes.size(); ++i)
+    if (outcomes[i].is_taken)
+      to.u32(static_cast<std::uint32_t>(i));
+}
+
+void get_taken(WireReader& from, CommitPlan& plan) {
+  if (from.left() == 0)
+    return;
+  const std::size_t count = get_count(from, plan.outcomes.size(), 4);
+  if (count == 0)
+    from.set_bad();
+  for (std::size_t i = 0, next = 0; i < count && !from.bad(); ++i) {
+    const std::size_t index = from.u32();
+    const bool is_good = index >= next && index < plan.outcomes.size() &&
+                         index < plan.request.files.size() &&
+                         plan.outcomes[index].status == 0 &&
+                         is_made_directory(plan.request.files[index]);
+    if (!is_good)
+      return from.set_bad();
+    plan.outcomes[index].is_taken = true;
+    next = index + 1;
+  }
+}
+
 // What the decoders of messages call a broken protocol is damage here.
 Error as_damage(Error error) {
   error.code = ErrorCode::kCorrupt;
@@ -126,6 +157,7 @@ void encode(Bytes& to, const CommitPlan& plan) {
     writer.u32(outcome.status);
     writer.string(outcome.conflict_name);
   }
+  put_taken(writer, plan.outcomes);
 }
 
 Result<CommitPlan> decode_commit_plan(ByteView body) {
@@ -145,6 +177,7 @@ Result<CommitPlan> decode_commit_plan(ByteView body) {
         (outcome.status == 0 || !is_valid_name(outcome.conflict_name)))
       from.set_bad();
   }
+  get_taken(from, plan);
   if (from.bad() || from.left() != 0 || plan.outcomes.size() != plan.request.files.size())
     return fail(ErrorCode::kCorrupt, "a commit record is malformed");
   return plan;

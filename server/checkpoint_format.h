@@ -60,10 +60,21 @@ Result<RecordStart> decode_record_start(ByteView bytes);
 /// The body of a whole record, as long as its start says.
 Result<ByteView> decode_record(ByteView bytes, std::uint64_t checkpoint);
 
+/// A directory that gets its name by the commit; it has no content.
+inline bool is_made_directory(const CommitFile& file) noexcept {
+  return file.make && file.make->kind == MakeKind::kDirectory;
+}
+
+/// Whether an extent's file is one of the request, and has content.
+inline bool is_for_content(const CommitRequest& request, const StageExtent& extent) noexcept {
+  return extent.file < request.files.size() && !is_made_directory(request.files[extent.file]);
+}
+
 /// What was decided of one file before anything was applied.
 struct PlannedOutcome {
   std::uint32_t status = 0;   ///< 0: it is applied; else an ErrorCode
   std::string conflict_name;  ///< the copy that holds its writes, already made; "": none
+  bool is_taken = false;  ///< of a directory to be made: one is there, which is taken for it
 
   friend bool operator==(const PlannedOutcome&, const PlannedOutcome&) = default;
 };

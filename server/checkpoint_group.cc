@@ -15,15 +15,21 @@ namespace slipway {
 
 namespace {
 
-Status check_parts(const CommitRequest& request, JournalFile& journal) {
+Status check_files(const CommitRequest& request) {
   std::set<FileId> files;
-  for (const CommitFile& file : request.files)
-    if (!files.insert(file.base.id).second)
+  std::set<std::string> made;
+  for (const CommitFile& file : request.files) {
+    if (!files.insert(file.base.id).second || (file.make && !made.insert(file.node.path).second))
       return fail(ErrorCode::kInvalid, "a file is named twice in checkpoint {}",
                   request.checkpoint);
+  }
+  return {};
+}
+
+Status check_parts(const CommitRequest& request, JournalFile& journal) {
   Status checked = journal.for_each_part(request.parts, [&](const StageRequest& part) -> Status {
     for (const StageExtent& extent : part.extents)
-      if (extent.file >= request.files.size())
+      if (!is_for_content(request, extent))
         return fail(ErrorCode::kInvalid, "part {} names file {}, of {}", part.part, extent.file,
                     request.files.size());
     return {};
@@ -62,12 +68,12 @@ Result<std::shared_ptr<CheckpointGroup>> CheckpointGroup::open(int journals, con
   SLIPWAY_TRY_ASSIGN(UniqueFd directory, open_own(journals, name, O_RDONLY | O_DIRECTORY));
   SLIPWAY_TRY_ASSIGN(UniqueFd lock, open_own(directory.get(), "lock", O_RDWR | O_CREAT));
   return std::shared_ptr<CheckpointGroup>(
-      new CheckpointGroup(std::move(directory), std::move(lock), client, group, store));
+      new CheckpointGroup(journals, std::move(directory), std::move(lock), client, group, store));
 }
 
 Status CheckpointGroup::hold() {
   if (holders_ == 0)
-    SLIPWAY_TRY(lock_journal(lock_.get()));
+    SLIPWAY_TRY(lock_journal(lock_.get(), LOCK_EX));
   ++holders_;
   return {};
 }
@@ -127,11 +133,18 @@ Result<CommitReply> CheckpointGroup::commit_held(const CommitRequest& request, H
   SLIPWAY_TRY_ASSIGN(JournalFile* const staged, request.parts == 0
                                                     ? make_stage(request.checkpoint)
                                                     : load_stage(request.checkpoint));
+  SLIPWAY_TRY(check_files(request));
   SLIPWAY_TRY(check_parts(request, *staged));
   // No lease changes hands before all is applied.
   SLIPWAY_TRY_ASSIGN(const LeaseStore::Passage passage, enter(request, leases));
+  SLIPWAY_TRY_ASSIGN(CheckpointMakes makes,
+                     CheckpointMakes::open(request, journals_, client_, store_));
   std::vector<CheckpointTarget> targets(request.files.size());
+  SLIPWAY_TRY(makes.look([&](const std::string& path) { return passage.is_refused(path); },
+                         targets));
   for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (request.files[i].make)
+      continue;
     SLIPWAY_TRY_ASSIGN(targets[i],
                        open_target(request.files[i], TargetMode::kFirst,
                                    request.even_published ? Published::kMayChange
@@ -155,7 +168,7 @@ Result<CommitReply> CheckpointGroup::commit_held(const CommitRequest& request, H
   fault_point("checkpoint-after-rename");
   drop_stages_below(request.checkpoint);
   state.unlock();  // parts of the next checkpoint may come meanwhile
-  Result<CommitReply> reply = apply(plan, journal, place, targets);
+  Result<CommitReply> reply = apply(plan, journal, place, targets, makes);
   state.lock();
   return reply;
 }
@@ -233,11 +246,13 @@ Result<std::vector<ConflictCopy>> CheckpointGroup::plan_conflicts(
   for (std::size_t i = 0; i < targets.size(); ++i) {
     PlannedOutcome& outcome = plan.outcomes.emplace_back();
     outcome.status = targets[i].status;
+    outcome.is_taken = targets[i].is_taken;
     if (outcome.status == 0)
       continue;
     const ErrorCode code = error_code_from_wire(outcome.status);
     const std::string path = escape(plan.request.files[i].node.path);
-    if (code == ErrorCode::kStale || code == ErrorCode::kNotFound) {
+    const bool has_content = !is_made_directory(plan.request.files[i]);
+    if (has_content && (code == ErrorCode::kStale || code == ErrorCode::kNotFound)) {
       Result<ConflictCopy> copy =
           ConflictCopy::make(plan.request, i, targets[i].fd, client_, journal, store_);
       if (!copy && does_pass(copy.error().code))

@@ -5,6 +5,7 @@
 #include "server/checkpoint_conflict.h"
 #include "server/checkpoint_directory.h"
 #include "server/checkpoint_journal.h"
+#include "server/checkpoint_makes.h"
 #include "server/checkpoint_target.h"
 #include "server/directory_store.h"
 #include "server/handle_table.h"
@@ -31,7 +32,7 @@ class CheckpointGroup {
   /// "<client>-<group>", in hexadecimal.
   static std::string directory_name(const ClientId& client, const GroupId& group);
 
-  /// `journals` holds the directory; it is made when it is not there.
+  /// `journals` holds the directory, which is made when it is not there; it must outlive this.
   static Result<std::shared_ptr<CheckpointGroup>> open(int journals, const ClientId& client,
                                                        const GroupId& group, DirectoryStore& store);
 
@@ -53,9 +54,10 @@ class CheckpointGroup {
   void remove_old();
 
  private:
-  CheckpointGroup(UniqueFd directory, UniqueFd lock, const ClientId& client, const GroupId& group,
-                  DirectoryStore& store)
-      : directory_(std::move(directory)),
+  CheckpointGroup(int journals, UniqueFd directory, UniqueFd lock, const ClientId& client,
+                  const GroupId& group, DirectoryStore& store)
+      : journals_(journals),
+        directory_(std::move(directory)),
         lock_(std::move(lock)),
         client_(client),
         group_(group),
@@ -94,8 +96,9 @@ class CheckpointGroup {
   Result<Place> place_commit(const CommitPlan& plan, JournalFile& journal);
   Status place_file(const CommitPlan& plan, JournalFile& journal);
   Result<CommitReply> apply(const CommitPlan& plan, JournalFile& journal, Place place,
-                            std::vector<CheckpointTarget>& targets);
+                            std::vector<CheckpointTarget>& targets, CheckpointMakes& makes);
 
+  const int journals_;
   JournalDirectory directory_;
   const UniqueFd lock_;
   const ClientId client_;

@@ -15,8 +15,9 @@
 namespace slipway {
 
 Result<CommitReply> CheckpointGroup::apply(const CommitPlan& plan, JournalFile& journal,
-                                           Place place, std::vector<CheckpointTarget>& targets) {
-  SLIPWAY_TRY_ASSIGN(CommitReply reply, apply_plan(plan, journal, targets, store_));
+                                           Place place, std::vector<CheckpointTarget>& targets,
+                                           CheckpointMakes& makes) {
+  SLIPWAY_TRY_ASSIGN(CommitReply reply, apply_plan(plan, journal, targets, makes, store_));
   const std::uint64_t checkpoint = plan.request.checkpoint;
   AppliedRecord record{checkpoint, std::move(reply)};
   bool is_lost = false;  // refused only after it was committed: no conflict copy has it
@@ -139,19 +140,22 @@ Result<CommitReply> CheckpointGroup::redo(JournalFile journal, Place place,
   // Rather nothing of it than the first half.
   SLIPWAY_TRY(journal.for_each_part(plan.request.parts, [&](const StageRequest& part) -> Status {
     for (const StageExtent& extent : part.extents)
-      if (extent.file >= plan.request.files.size())
+      if (!is_for_content(plan.request, extent))
         return fail(ErrorCode::kCorrupt, "an extent of no file");
     return {};
   }));
+  SLIPWAY_TRY_ASSIGN(CheckpointMakes makes,
+                     CheckpointMakes::open(plan.request, journals_, client_, store_));
   std::vector<CheckpointTarget> targets(plan.request.files.size());
+  SLIPWAY_TRY(makes.look_again(plan, targets));
   for (std::size_t i = 0; i < targets.size(); ++i) {
-    if (plan.outcomes[i].status != 0)
+    if (plan.outcomes[i].status != 0 || plan.request.files[i].make)
       continue;
     SLIPWAY_TRY_ASSIGN(targets[i],
                        open_target(plan.request.files[i], TargetMode::kRedo,
                                    Published::kMayChange, store_, handles));
   }
-  return apply(plan, journal, place, targets);
+  return apply(plan, journal, place, targets, makes);
 }
 
 void CheckpointGroup::set_aside(std::uint64_t checkpoint, std::string_view prefix) {

@@ -1,5 +1,6 @@
 #include "server/checkpoint_target.h"
 
+#include "base/log.h"
 #include "server/checkpoint_apply.h"
 
 #include <algorithm>
@@ -21,6 +22,8 @@ namespace {
 
 constexpr std::uint64_t kMetadataRoom = 256 * 1024;  // bytes beside what is written
 
+}  // namespace
+
 // The file system's limit on sizes shows in lseek, and nothing changes by asking.
 bool is_too_big(int fd, std::uint64_t size) {
   struct rlimit limit {};
@@ -30,6 +33,8 @@ bool is_too_big(int fd, std::uint64_t size) {
     return true;
   return ::lseek(fd, static_cast<off_t>(size), SEEK_SET) < 0;
 }
+
+namespace {
 
 // What is open under the session's handle, when that is the file: it has lost its name, or this
 // user may not open it for writing any more (made with a mode of 0444, say) but still has it open.
@@ -136,6 +141,15 @@ bool does_pass(ErrorCode code) noexcept {
                                            ErrorCode::kChanging,    ErrorCode::kOutOfMemory,
                                            ErrorCode::kTooManyOpen, ErrorCode::kDisconnected};
   return std::find(std::begin(kPassing), std::end(kPassing), code) != std::end(kPassing);
+}
+
+Status note_failure(const CommitFile& file, CheckpointTarget& target, Status done) {
+  if (done || does_pass(done.error().code) || done.error().code == ErrorCode::kCorrupt)
+    return done;
+  log_error("'{}' could not be changed as committed: {}", escape(file.node.path),
+            done.error().message);
+  target.status = static_cast<std::uint32_t>(done.error().code);
+  return {};
 }
 
 Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, Published published,

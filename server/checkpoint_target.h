@@ -19,6 +19,7 @@ struct CheckpointTarget {
   int fd = -1;               ///< also of a file that changed meanwhile; -1: none
   UniqueFd owned;
   std::shared_ptr<OpenImage> handle;  ///< keeps fd, when that is not owned
+  bool is_taken = false;  ///< a directory that was there already
 };
 
 /// When the files of a checkpoint are opened.
@@ -34,6 +35,13 @@ bool does_pass(ErrorCode code) noexcept;
 /// published image: that was looked at before.
 Result<CheckpointTarget> open_target(const CommitFile& file, TargetMode mode, Published published,
                                      DirectoryStore& store, HandleTable* handles);
+
+/// Whether the file system, or this process's limits, allow a file of that size. Moves the offset.
+bool is_too_big(int fd, std::uint64_t size);
+
+/// What does not pass concerns `file` alone, becomes its target's status and is done with; the rest
+/// is handed on.
+Status note_failure(const CommitFile& file, CheckpointTarget& target, Status done);
 
 /// As much as 64 bits hold at most: a sum that is too large to be told is still too large.
 constexpr std::uint64_t add_saturated(std::uint64_t a, std::uint64_t b) noexcept {

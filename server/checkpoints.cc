@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "server/checkpoint_apply.h"
 #include "server/checkpoint_group.h"
+#include "server/prepared_inodes.h"
 #include "wire/compression.h"
 
 #include <algorithm>
@@ -60,12 +61,18 @@ std::optional<GroupName> parse_group_name(std::string_view name) {
   return GroupName{*client, *group};
 }
 
-Result<std::vector<GroupName>> list_groups(int journals) {
+/// What lies in the journals of a user, as the names say.
+struct JournalNames {
+  std::vector<GroupName> groups;
+  std::vector<ClientId> clients;
+};
+
+Result<JournalNames> list_all(int journals) {
   const int fd = ::openat(journals, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(fd >= 0 ? ::fdopendir(fd) : nullptr, &::closedir);
   if (dir == nullptr)
     return fail_errno(errno, "the journals");
-  std::vector<GroupName> names;
+  JournalNames names;
   for (;;) {
     errno = 0;
     const struct dirent* const entry = ::readdir(dir.get());
@@ -73,9 +80,17 @@ Result<std::vector<GroupName>> list_groups(int journals) {
       return fail_errno(errno, "readdir of the journals");
     if (entry == nullptr)
       return names;
-    if (const auto name = parse_group_name(entry->d_name))
-      names.push_back(*name);
+    const std::string_view name = entry->d_name;
+    if (const auto group = parse_group_name(name))
+      names.groups.push_back(*group);
+    else if (const auto client = name.size() == kIdDigits ? parse_id(name) : std::nullopt)
+      names.clients.push_back(*client);
   }
+}
+
+Result<std::vector<GroupName>> list_groups(int journals) {
+  SLIPWAY_TRY_ASSIGN(JournalNames names, list_all(journals));
+  return std::move(names.groups);
 }
 
 // A journal that can't be believed is left alone: null.
@@ -119,8 +134,8 @@ class CheckpointJournals final : public Checkpoints {
       : journals_(std::move(journals)), client_(client), store_(store) {}
 
   Status recover() {
-    SLIPWAY_TRY_ASSIGN(const std::vector<GroupName> names, list_groups(journals_.get()));
-    for (const GroupName& name : names) {
+    SLIPWAY_TRY_ASSIGN(const JournalNames names, list_all(journals_.get()));
+    for (const GroupName& name : names.groups) {
       SLIPWAY_TRY_ASSIGN(const std::shared_ptr<CheckpointGroup> group,
                          open_believed(journals_.get(), name, store_));
       if (group == nullptr)
@@ -129,6 +144,9 @@ class CheckpointJournals final : public Checkpoints {
       if (name.client != client_)
         group->remove_old();
     }
+    for (const ClientId& client : names.clients)
+      if (client != client_)
+        remove_old_prepared(client);
     return {};
   }
 
@@ -148,7 +166,53 @@ class CheckpointJournals final : public Checkpoints {
     return group->commit(request, handles, leases);
   }
 
+  Result<PrepareReply> prepare(const PrepareRequest& request) override {
+    SLIPWAY_TRY_ASSIGN(PreparedDirectory prepared,
+                       PreparedDirectory::make(journals_.get(), client_));
+    if (const Status tidied = request.tidy ? tidy(request.kept, prepared) : Status(); !tidied)
+      log_warning("prepared inodes stay: {}", tidied.error().message);  // kPreparedMax at most
+    return prepare_inodes(request, prepared, store_);
+  }
+
  private:
+  Result<bool> has_commits_of(const ClientId& client) const {
+    SLIPWAY_TRY_ASSIGN(const std::vector<GroupName> names, list_groups(journals_.get()));
+    return std::any_of(names.begin(), names.end(), [&](const GroupName& name) {
+      return name.client == client && has_commits(journals_.get(), name);
+    });
+  }
+
+  // Nothing that a commit under way names is removed.
+  Status tidy(const std::vector<FileId>& kept, PreparedDirectory& prepared) {
+    SLIPWAY_TRY(finish_pending());
+    SLIPWAY_TRY(prepared.lock_alone());
+    SLIPWAY_TRY_ASSIGN(const bool has_pending, has_commits_of(client_));
+    if (has_pending)
+      return fail(ErrorCode::kBusy, "a commit of this client is not applied yet");
+    return tidy_inodes(kept, prepared, store_);
+  }
+
+  // What this client committed names inodes that must be there until it is applied.
+  Status finish_pending() {
+    SLIPWAY_TRY_ASSIGN(const std::vector<GroupName> names, list_groups(journals_.get()));
+    for (const GroupName& name : names) {
+      if (name.client != client_ || !has_commits(journals_.get(), name))
+        continue;
+      SLIPWAY_TRY_ASSIGN(const std::shared_ptr<CheckpointGroup> group, find(name.group));
+      SLIPWAY_TRY(group->recover());
+    }
+    return {};
+  }
+
+  // Best effort.
+  void remove_old_prepared(const ClientId& client) const {
+    Result<PreparedDirectory> prepared = PreparedDirectory::open(journals_.get(), client);
+    if (!prepared || !prepared->try_lock_alone())
+      return;
+    if (const Result<bool> has_pending = has_commits_of(client); has_pending && !*has_pending)
+      prepared->remove_older_than(kPreparedKept);
+  }
+
   struct OpenGroup {
     GroupId id{};
     std::shared_ptr<CheckpointGroup> group;

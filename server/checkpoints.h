@@ -44,6 +44,11 @@ class Checkpoints {
   virtual Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles,
                                      LeaseStore* leases) = 0;
 
+  /// Inodes for later commits to name, in the journals. Where those don't lie in the directory's own
+  /// file system and mount, nothing may be made. What can't be tidied now, because a commit names it,
+  /// stays.
+  virtual Result<PrepareReply> prepare(const PrepareRequest& request) = 0;
+
   Result<CommitReply> commit(const CommitRequest& request, HandleTable& handles) {
     return commit(request, handles, nullptr);
   }

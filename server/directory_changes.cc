@@ -7,6 +7,7 @@
 #include "server/directory_store.h"
 #include "server/exact_modes.h"
 #include "server/file_attributes.h"
+#include "server/qemu_locks.h"
 #include "server/safe_open.h"
 
 #include <algorithm>
@@ -78,6 +79,7 @@ Result<UniqueFd> DirectoryStore::directory_for(const NodeRef& directory, const s
 
 Result<std::unique_ptr<ImageFile>> DirectoryStore::writable_file(Target target,
                                                                  Published published) {
+  hold_qemu_locks(target.fd.get());
   const FileId& id = target.attributes.version.id;
   FileId shared_id = id;
   if (publications_ != nullptr) {

@@ -240,6 +240,11 @@ Status DirectoryStore::make_changeable(int fd, Published published) {
   return {};
 }
 
+Result<UniqueFd> DirectoryStore::find_directory(const NodeRef& directory) {
+  SLIPWAY_TRY_ASSIGN(OpenNode opened, open_node(directory, O_DIRECTORY));
+  return std::move(opened.fd);
+}
+
 Result<UniqueFd> DirectoryStore::open_parent(const std::string& path) {
   const auto slash = path.rfind('/');
   if (path.empty() || !is_valid_path(path) || has_hidden_component(path))

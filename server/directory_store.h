@@ -56,6 +56,9 @@ class DirectoryStore final : public ImageStore {
   /// The same for a file that is open for writing already.
   Status make_changeable(int fd, Published published);
 
+  /// An O_PATH descriptor of a directory.
+  Result<UniqueFd> find_directory(const NodeRef& directory);
+
   /// The directory that `path`, not "", lies in: for who makes files beside it.
   Result<UniqueFd> open_parent(const std::string& path);
 

@@ -49,7 +49,7 @@ std::string expand_home(const std::string& typed) {
   return home_directory() + "/" + (typed.starts_with("~/") ? typed.substr(2) : typed);
 }
 
-std::optional<ExportId> parse_id(const std::string& text) {
+std::optional<ExportId> parse_export_id(const std::string& text) {
   ExportId id{};
   if (text.size() < 2 * id.size() || text.find_first_not_of(" \n", 2 * id.size()) != text.npos)
     return std::nullopt;
@@ -103,7 +103,7 @@ std::optional<ExportId> read_export_id(const std::string& directory) {
   if (!size)
     return std::nullopt;
   text.resize(*size);
-  return parse_id(text);
+  return parse_export_id(text);
 }
 
 std::string user_state_directory() {

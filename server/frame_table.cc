@@ -12,8 +12,8 @@ namespace slipway {
 
 namespace {
 
-constexpr std::string_view kMagic = "SLIPPACK";
-constexpr std::uint16_t kFormat = 1;
+constexpr std::string_view kPackMagic = "SLIPPACK";
+constexpr std::uint16_t kPackFormat = 1;
 
 Error bad(std::string_view what) {
   return Error{ErrorCode::kInvalid, "not a frame pack: " + std::string(what)};
@@ -38,8 +38,8 @@ std::uint64_t PackHeader::table_size() const noexcept {
 Bytes encode_pack_header(const PackHeader& header) {
   Bytes bytes;
   WireWriter out(bytes);
-  out.raw(as_bytes(kMagic));
-  out.u16(kFormat);
+  out.raw(as_bytes(kPackMagic));
+  out.u16(kPackFormat);
   out.u16(0);
   out.u32(header.count);
   out.u64(header.bytes);
@@ -52,9 +52,9 @@ Result<PackHeader> parse_pack_header(ByteView bytes, std::uint64_t file_size) {
   if (bytes.size() != kPackHeaderSize)
     return fail(bad("it is too short"));
   WireReader from(bytes);
-  if (as_text(from.raw(kMagic.size())) != kMagic)
+  if (as_text(from.raw(kPackMagic.size())) != kPackMagic)
     return fail(bad("another magic"));
-  if (const std::uint16_t format = from.u16(); format != kFormat)
+  if (const std::uint16_t format = from.u16(); format != kPackFormat)
     return fail(bad(fmt::format("format {} is not known here", format)));
   if (from.u16() != 0)
     return fail(bad("reserved bytes are set"));

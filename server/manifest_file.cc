@@ -9,7 +9,7 @@ namespace slipway {
 
 namespace {
 
-Status read_exactly(int fd, MutableBytes to, std::uint64_t offset) {
+Status read_fully(int fd, MutableBytes to, std::uint64_t offset) {
   SLIPWAY_TRY_ASSIGN(const std::size_t got, pread_full(fd, to, offset));
   if (got != to.size())
     return fail(ErrorCode::kInvalid, "not a manifest: it was cut off");
@@ -37,12 +37,12 @@ Result<std::shared_ptr<const ManifestFile>> ManifestFile::open_any(int state, co
   if (file.size < kAround)
     return fail(ErrorCode::kInvalid, "not a manifest: it is too short");
   Bytes bytes(kManifestPrologueSize);
-  SLIPWAY_TRY(read_exactly(file.fd.get(), bytes, 0));
+  SLIPWAY_TRY(read_fully(file.fd.get(), bytes, 0));
   SLIPWAY_TRY_ASSIGN(const std::size_t length, parse_prologue(bytes));
   if (length > file.size - kAround)
     return fail(ErrorCode::kInvalid, "not a manifest: it is shorter than it says");
   bytes.resize(kAround + length);
-  SLIPWAY_TRY(read_exactly(file.fd.get(), bytes, 0));
+  SLIPWAY_TRY(read_fully(file.fd.get(), bytes, 0));
   const ByteView view(bytes);
   SLIPWAY_TRY(check_head_checksum(view.first(kManifestPrologueSize + length),
                                   view.last(kHeadChecksumSize)));
@@ -76,7 +76,7 @@ Status ManifestFile::read_leaves(std::uint64_t region, Bytes& to) const {
   const std::uint64_t begin = leaf_offsets_[region];
   const std::size_t before = to.size();
   to.resize(before + (leaf_offsets_[region + 1] - begin));
-  Status done = read_exactly(fd_.get(), MutableBytes(to).subspan(before), leaves_begin_ + begin);
+  Status done = read_fully(fd_.get(), MutableBytes(to).subspan(before), leaves_begin_ + begin);
   if (!done)
     to.resize(before);
   return done;

@@ -17,11 +17,11 @@ namespace slipway {
 
 namespace {
 
-constexpr std::string_view kMagic = "\nSLIPWAY-OPS 1\n\n";
-static_assert(kMagic.size() == 16);
-constexpr const char* kName = "ops";
+constexpr std::string_view kLogMagic = "\nSLIPWAY-OPS 1\n\n";
+static_assert(kLogMagic.size() == 16);
+constexpr const char* kLogName = "ops";
 constexpr const char* kNewName = "ops.new";
-constexpr std::size_t kHeadSize = 4 + 8;
+constexpr std::size_t kRecordHeadSize = 4 + 8;
 constexpr std::size_t kPayloadMin = 1 + 8 + 2 + 4;
 constexpr std::size_t kPayloadMax = 64 * 1024;       // bytes; paths are the longest part
 constexpr std::size_t kFileMax = 64 * 1024 * 1024;   // bytes; far above what is ever kept
@@ -48,7 +48,7 @@ std::optional<std::pair<OperationRecord, std::size_t>> decode_record(ByteView fr
   const std::uint64_t checksum = head.u64();
   if (head.bad() || length < kPayloadMin || length > kPayloadMax || length > head.left())
     return std::nullopt;
-  const ByteView payload = from.subspan(kHeadSize, length);
+  const ByteView payload = from.subspan(kRecordHeadSize, length);
   if (checksum64(payload, kSeed) != checksum)
     return std::nullopt;
   WireReader fields(payload);
@@ -62,7 +62,7 @@ std::optional<std::pair<OperationRecord, std::size_t>> decode_record(ByteView fr
   record.data.assign(data.begin(), data.end());
   if (kind < 1 || kind > static_cast<std::uint8_t>(OperationRecord::Kind::kFloor))
     return std::nullopt;
-  return std::pair(std::move(record), kHeadSize + length);
+  return std::pair(std::move(record), kRecordHeadSize + length);
 }
 
 OperationRecord floor_record(OperationId floor) {
@@ -83,7 +83,7 @@ OperationRecord boot_record(const std::string& boot) {
 
 Result<OperationFile> OperationFile::open(UniqueFd directory, std::string boot) {
   OperationFile file(std::move(directory), std::move(boot));
-  SLIPWAY_TRY_ASSIGN(file.fd_, open_own(file.directory_.get(), kName, O_RDWR | O_CREAT));
+  SLIPWAY_TRY_ASSIGN(file.fd_, open_own(file.directory_.get(), kLogName, O_RDWR | O_CREAT));
   return file;
 }
 
@@ -92,12 +92,12 @@ Status OperationFile::refresh() {
 
   struct stat named {};
 
-  const bool is_named = ::fstatat(directory_.get(), kName, &named, AT_SYMLINK_NOFOLLOW) == 0;
+  const bool is_named = ::fstatat(directory_.get(), kLogName, &named, AT_SYMLINK_NOFOLLOW) == 0;
   if (::fstat(fd_.get(), &ours) != 0)
-    return fail_errno(errno, "'{}'", kName);
+    return fail_errno(errno, "'{}'", kLogName);
   if (!is_named || named.st_dev != ours.st_dev || named.st_ino != ours.st_ino) {
     // Another session has begun it anew.
-    SLIPWAY_TRY_ASSIGN(fd_, open_own(directory_.get(), kName, O_RDWR | O_CREAT));
+    SLIPWAY_TRY_ASSIGN(fd_, open_own(directory_.get(), kLogName, O_RDWR | O_CREAT));
     size_ = 0;
     size_kept_ = 0;
   }
@@ -110,7 +110,7 @@ Status OperationFile::read_on() {
   struct stat info {};
 
   if (::fstat(fd_.get(), &info) != 0)
-    return fail_errno(errno, "'{}'", kName);
+    return fail_errno(errno, "'{}'", kLogName);
   const auto end = static_cast<std::size_t>(info.st_size);
   Bytes bytes;
   if (end > size_ && end <= kFileMax) {
@@ -123,17 +123,17 @@ Status OperationFile::read_on() {
     entries_.clear();
     floor_ = 0;
     last_boot_.clear();
-    if (left.size() < kMagic.size() || as_text(left.first(kMagic.size())) != kMagic) {
+    if (left.size() < kLogMagic.size() || as_text(left.first(kLogMagic.size())) != kLogMagic) {
       if (end != 0)
         log_warning("the log of operations is damaged and begun anew");
       if (::ftruncate(fd_.get(), 0) != 0)
-        return fail_errno(errno, "'{}'", kName);
-      SLIPWAY_TRY(pwrite_full(fd_.get(), as_bytes(kMagic), 0));
-      size_ = kMagic.size();
+        return fail_errno(errno, "'{}'", kLogName);
+      SLIPWAY_TRY(pwrite_full(fd_.get(), as_bytes(kLogMagic), 0));
+      size_ = kLogMagic.size();
       return {};
     }
-    left = left.subspan(kMagic.size());
-    size_ = kMagic.size();
+    left = left.subspan(kLogMagic.size());
+    size_ = kLogMagic.size();
   }
   while (auto record = decode_record(left)) {
     apply(std::move(record->first));
@@ -144,7 +144,7 @@ Status OperationFile::read_on() {
     return {};
   log_warning("the log of operations is damaged at byte {}: what follows is cut away", size_);
   if (::ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0)
-    return fail_errno(errno, "'{}'", kName);
+    return fail_errno(errno, "'{}'", kLogName);
   return {};
 }
 
@@ -188,7 +188,7 @@ Status OperationFile::begin_boot() {
 Status OperationFile::append(const OperationRecord& record) {
   Bytes bytes;
   encode_record(bytes, record);
-  if (bytes.size() > kHeadSize + kPayloadMax)
+  if (bytes.size() > kRecordHeadSize + kPayloadMax)
     return fail(ErrorCode::kInvalid, "an operation of {} bytes", bytes.size());
   if (Status written = pwrite_full(fd_.get(), bytes, size_); !written) {
     if (::ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0)
@@ -207,7 +207,7 @@ Status OperationFile::compact(std::size_t kept_max) {
     floor = std::max(floor, first->first);
 
   Bytes bytes;
-  slipway::append(bytes, as_bytes(kMagic));
+  slipway::append(bytes, as_bytes(kLogMagic));
   encode_record(bytes, boot_record(boot_));
   encode_record(bytes, floor_record(floor));
   for (auto kept = first; kept != entries_.end(); ++kept) {
@@ -221,7 +221,7 @@ Status OperationFile::compact(std::size_t kept_max) {
   }
   SLIPWAY_TRY_ASSIGN(UniqueFd fd, open_own(directory_.get(), kNewName, O_RDWR | O_CREAT | O_TRUNC));
   SLIPWAY_TRY(pwrite_full(fd.get(), bytes, 0));
-  if (::renameat(directory_.get(), kNewName, directory_.get(), kName) != 0)
+  if (::renameat(directory_.get(), kNewName, directory_.get(), kLogName) != 0)
     return fail_errno(errno, "'{}'", kNewName);
   fd_ = std::move(fd);
   size_ = bytes.size();

@@ -25,7 +25,7 @@ namespace slipway {
 
 namespace {
 
-constexpr std::string_view kMagic = "SLIPPROF";
+constexpr std::string_view kProfileMagic = "SLIPPROF";
 constexpr std::size_t kHeadSize = 8 + 8 + 4;  // bytes: magic, birth
 constexpr std::size_t kMountDigits = 32;
 constexpr std::size_t kOpenedMax = 4 * ProfileBox::kStartsMax;  // files that one get() reads
@@ -169,7 +169,7 @@ Status write_box_file(int box, const std::string& name, ByteView content) {
 
 Bytes box_head(const Timestamp& birth) {
   Bytes head;
-  append(head, as_bytes(kMagic));
+  append(head, as_bytes(kProfileMagic));
   WireWriter writer(head);
   put(writer, birth);
   return head;

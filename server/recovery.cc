@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kIdDigits = 32;  // of an export
+constexpr std::size_t kExportIdDigits = 32;  // of an export
 
 std::string journal_parent(const std::string& state_root) {
   return state_root + "/" + std::string(kStateDirectoryName) + "/journal";
@@ -45,7 +45,7 @@ Result<std::vector<UserJournal>> list_journals(const std::string& state_root) {
     const std::string name = at->path().filename();
     if (name == own)
       journals.push_back({parent + "/" + name, ""});
-    else if (name.starts_with(own + "-") && name.size() == own.size() + 1 + kIdDigits)
+    else if (name.starts_with(own + "-") && name.size() == own.size() + 1 + kExportIdDigits)
       journals.push_back({parent + "/" + name, name.substr(own.size() + 1)});
   }
   if (error)

@@ -76,6 +76,8 @@ Status decode_body(Request& request, ByteView body) {
       return decode_into(request, decode_commit_request(body));
     case MessageType::kLease:
       return decode_into(request, decode_lease_request(body));
+    case MessageType::kPrepare:
+      return decode_into(request, decode_prepare_request(body));
   }
   return fail(ErrorCode::kProtocol, "unknown message");
 }
@@ -116,7 +118,8 @@ std::uint64_t cost_of(const Request& request, std::size_t frame_size) noexcept {
     cost += kFrameDataMax;
   } else if (std::holds_alternative<ProfileRequest>(request.body)) {
     cost += kProfileMax;
-  } else if (std::holds_alternative<LeaseRequest>(request.body)) {
+  } else if (std::holds_alternative<LeaseRequest>(request.body) ||
+             std::holds_alternative<PrepareRequest>(request.body)) {
     cost += kSshFrameMax;
   }
   return cost;

@@ -26,7 +26,8 @@ struct Request {
                ReaddirRequest, ReadlinkRequest, StatfsRequest, OpenRequest, CloseRequest,
                ReadRequest, ConfirmRequest, ManifestRequest, LeavesRequest, ProfileRequest,
                PutProfileRequest, MakeRequest, LinkRequest, RemoveRequest, RenameRequest,
-               SetattrRequest, CopyRequest, SyncRequest, StageRequest, CommitRequest, LeaseRequest>
+               SetattrRequest, CopyRequest, SyncRequest, StageRequest, CommitRequest, LeaseRequest,
+               PrepareRequest>
       body;
 
   /// Nobody waits for it: asked so, or a comparison that reads whole regions.

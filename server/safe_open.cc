@@ -39,6 +39,15 @@ bool has_hidden_component(std::string_view path) noexcept {
   return false;
 }
 
+std::string_view directory_of(std::string_view path) noexcept {
+  const auto slash = path.rfind('/');
+  return slash == std::string_view::npos ? std::string_view() : path.substr(0, slash);
+}
+
+std::string leaf_of(std::string_view path) {
+  return std::string(path.substr(path.rfind('/') + 1));
+}
+
 Result<UniqueFd> open_beneath(int root, const std::string& path, int flags) {
   // A rename or mount somewhere during the walk makes the kernel ask for another try (EAGAIN);
   // an opened device or fifo must never block, hence O_NONBLOCK even where the type is checked.

@@ -13,6 +13,10 @@ inline constexpr std::string_view kStateDirectoryName = ".slipway";
 
 bool has_hidden_component(std::string_view path) noexcept;
 
+/// The path of the directory that a path lies in ("": the root), and the name there.
+std::string_view directory_of(std::string_view path) noexcept;
+std::string leaf_of(std::string_view path);
+
 /// Opens `path` ("" is the root itself) below the directory `root`, whatever its components turned
 /// into meanwhile: no symbolic link is followed, no magic link, nothing above the root is reached.
 /// A link in the middle is kStale (the client resolves links itself, so the name changed).

@@ -69,7 +69,7 @@ std::unique_ptr<Publications> try_to_open_publications(const std::string& state_
   return nullptr;
 }
 
-struct Answer {
+struct SetupAnswer {
   ServerSetup setup;
   SetUpSession session;
 };
@@ -117,12 +117,12 @@ void allow_leases(SetUpSession& session, const ExportRoot& root, const ClientSet
     log_warning("no leases: {}", opened.error().message);
 }
 
-Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& options) {
+Result<SetupAnswer> answer_client(const ClientSetup& client, const SessionOptions& options) {
   if (client.version_min > kProtocolVersion || client.version_max < kProtocolVersion)
     return fail(ErrorCode::kVersionMismatch,
                 "the client speaks protocol versions {} to {}, this server {}", client.version_min,
                 client.version_max, kProtocolVersion);
-  Answer answer;
+  SetupAnswer answer;
   ServerSetup& setup = answer.setup;
   SLIPWAY_TRY_ASSIGN(setup.suite, choose_suite(client));
   SLIPWAY_TRY_ASSIGN(ExportRoot root, open_export(client.export_path, options.restrict_to));
@@ -139,7 +139,7 @@ Result<Answer> answer_client(const ClientSetup& client, const SessionOptions& op
   if (answer.session.checkpoints != nullptr && (setup.features & kFeatureLeases) != 0)
     allow_leases(answer.session, root, client);
   if (answer.session.leases == nullptr)
-    setup.features &= ~(kFeatureLeases | kFeatureLeaseAwait);
+    setup.features &= ~(kFeatureLeases | kFeatureLeaseAwait | kFeaturePrepare);
   SLIPWAY_TRY_ASSIGN(setup.root, answer.session.store->getattr({}));
   answer.session.listener = try_to_listen(client, options.listen);
 
@@ -184,7 +184,7 @@ Result<SetUpSession> set_up_session(Transport& transport, const SessionOptions& 
   SLIPWAY_TRY(transport.write_all(magic, deadline));
   SLIPWAY_TRY_ASSIGN(Bytes client_message, receive_setup(transport, deadline));
   Result<ClientSetup> client = decode_client_setup(client_message);
-  Result<Answer> answer = client ? answer_client(*client, options) : fail(client.error());
+  Result<SetupAnswer> answer = client ? answer_client(*client, options) : fail(client.error());
   if (!answer) {
     if (const Status told = send_refusal(transport, answer.error(), deadline); !told)
       log_debug("the refusal did not arrive: {}", told.error().message);

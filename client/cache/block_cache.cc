@@ -40,9 +40,21 @@ class DiskBlockCache final : public BlockCache {
     return catalog_->open(owner, version);
   }
 
+  Result<CacheOpen> open_file_ahead(const ExportKey& owner,
+                                    const VersionRecord& version) override {
+    return catalog_->open_ahead(owner, version);
+  }
+
   std::shared_ptr<CachedFile> find_file(const ExportKey& owner, const FileId& id) override {
     return catalog_->find({owner, id});
   }
+
+  std::shared_ptr<CachedFile> find_generation(const ExportKey& owner, const FileId& id,
+                                              std::uint64_t generation) override {
+    return catalog_->find_generation({owner, id}, generation);
+  }
+
+  void keep_superseded() override { catalog_->keep_superseded(); }
 
   bool store(std::shared_ptr<CachedFile> file, const VersionRecord& version,
              std::vector<StoreRun> runs, std::function<void()> stored) override {
@@ -69,6 +81,7 @@ class DiskBlockCache final : public BlockCache {
   void close() override {
     const std::lock_guard lock(close_mutex_);
     worker_.stop();
+    catalog_->end_superseded();
     janitor_.stop();
     core_->close();
   }

@@ -92,6 +92,9 @@ class CachedFile {
   /// True when every unit is kData, kZero or kHole (counted, not scanned).
   virtual bool complete() const = 0;
 
+  /// Units that are known to be here: not more than there are. Without looking.
+  virtual std::uint64_t known_units() const { return 0; }
+
   /// For CONFIRM: the cached units, by region, ascending from `first_region`, at most `max` regions.
   virtual std::vector<ConfirmRegion> confirm_regions(std::uint64_t first_region,
                                                      std::size_t max) = 0;
@@ -146,12 +149,29 @@ class BlockCache {
   /// older one stays until its last user lets go, then its space is freed).
   virtual Result<CacheOpen> open_file(const ExportKey& owner, const VersionRecord& version) = 0;
 
+  /// The same for who only brings content ahead of its readers: kBusy where a file in use has
+  /// another content, which may be newer than what the caller knows.
+  virtual Result<CacheOpen> open_file_ahead(const ExportKey& owner, const VersionRecord& version) {
+    return open_file(owner, version);
+  }
+
   /// What is cached of a file, whatever its version; null when nothing is. Makes nothing new.
   virtual std::shared_ptr<CachedFile> find_file(const ExportKey& owner, const FileId& id) {
     static_cast<void>(owner);
     static_cast<void>(id);
     return nullptr;
   }
+
+  /// What is cached of one generation of a file, kept superseded ones too; null when it is gone.
+  virtual std::shared_ptr<CachedFile> find_generation(const ExportKey& owner, const FileId& id,
+                                                      std::uint64_t generation) {
+    std::shared_ptr<CachedFile> file = find_file(owner, id);
+    return file != nullptr && file->generation() == generation ? file : nullptr;
+  }
+
+  /// From now on the generation before of an image that has changed is kept, so that its content can
+  /// serve the next one: until that one is complete, and only while there is room.
+  virtual void keep_superseded() {}
 
   /// Queues runs, which were read from `version`, for storing; false when the queue is full or the
   /// cache has no room (counted). `stored` is called once on the store thread, after the index names

@@ -187,10 +187,15 @@ Status StoredFile::set_version(const VersionRecord& version) {
   return {};
 }
 
-bool StoredFile::must_confirm(const VersionRecord& version) {
+bool StoredFile::is_doubtful(const VersionRecord& version) const {
   const std::lock_guard lock(version_mutex_);
-  const bool must = record_.young || !trusted() || !unerased_.empty() || unrecorded_ ||
-                    current_.ctime != version.ctime;
+  return record_.young || !trusted() || !unerased_.empty() || unrecorded_ ||
+         current_.ctime != version.ctime;
+}
+
+bool StoredFile::must_confirm(const VersionRecord& version) {
+  const bool must = is_doubtful(version);
+  const std::lock_guard lock(version_mutex_);
   if (must)
     confirmed_young_ = young_stores_;
   return must;
@@ -314,6 +319,7 @@ void StoredFile::note_progress() {
     record_.complete = true;
   }
   write_record().map_error([](const Error&) {});  // then it is counted again another time
+  catalog_->drop_superseded(key_);  // it has served
 }
 
 void StoredFile::note_loss() {

@@ -49,6 +49,9 @@ class StoredFile final : public CachedFile, public RegionLoader {
   VersionRecord version() const override;
   CacheLookup lookup(const ByteRange& range) override;
   bool complete() const override;
+
+  std::uint64_t known_units() const override { return counts_->known(); }
+
   std::vector<ConfirmRegion> confirm_regions(std::uint64_t first_region, std::size_t max) override;
   void drop_region(std::uint64_t region) override;
   Status set_version(const VersionRecord& version) override;
@@ -70,7 +73,9 @@ class StoredFile final : public CachedFile, public RegionLoader {
 
   RegionKey region_key(std::uint64_t region) const noexcept { return {generation_, region}; }
 
-  /// Must an opener that knows `version` confirm first? Notes what was young so far.
+  /// Must an opener that knows `version` confirm first?
+  bool is_doubtful(const VersionRecord& version) const;
+  /// The same for one that then confirms: notes what was young so far.
   bool must_confirm(const VersionRecord& version);
 
   /// Another generation took over: nothing is stored any more, the space is freed at the end.

@@ -14,32 +14,113 @@ bool is_plausible_time(const Timestamp& time) {
 }  // namespace
 
 Result<CacheOpen> FileCatalog::open(const ExportKey& owner, const VersionRecord& version) {
+  return open({owner, version.id}, version, /*ahead=*/false);
+}
+
+Result<CacheOpen> FileCatalog::open_ahead(const ExportKey& owner, const VersionRecord& version) {
+  return open({owner, version.id}, version, /*ahead=*/true);
+}
+
+Result<CacheOpen> FileCatalog::open(const FileKey& key, const VersionRecord& version, bool ahead) {
   if (version.size > kFileSizeMax || !is_plausible_time(version.birth) ||
       !is_plausible_time(version.mtime) || !is_plausible_time(version.ctime))
     return fail(ErrorCode::kInvalid, "a file of {} bytes can't be cached", version.size);
   if (core_->closed())
     return fail(ErrorCode::kIo, "the cache is closed");
-  const FileKey key{owner, version.id};
+  // Who confirms nothing must not note what a confirmation would settle.
+  const auto in_use = [&](std::shared_ptr<StoredFile> file) {
+    const bool must_confirm = ahead ? file->is_doubtful(version) : file->must_confirm(version);
+    return CacheOpen{std::move(file), must_confirm};
+  };
   const std::lock_guard lock(open_mutex_);
   if (auto live = find_live(key)) {
-    if (same_content(live->version(), version)) {
-      const bool must_confirm = live->must_confirm(version);
-      return CacheOpen{std::move(live), must_confirm};
-    }
-    live->supersede();
+    if (same_content(live->version(), version))
+      return in_use(std::move(live));
+    if (ahead)
+      return fail(ErrorCode::kBusy, "the file is in use with another content");
+    supersede(std::move(live));
     return CacheOpen{start_generation(key, version), false};
   }
   const auto record = read_record(key);
-  if (record && same_content(record->version, version)) {
-    auto file = make(key, *record);
-    const bool must_confirm = file->must_confirm(version);
-    return CacheOpen{std::move(file), must_confirm};
-  }
-  if (record)
+  if (record && same_content(record->version, version))
+    return in_use(make(key, *record));
+  if (record && keeps_superseded())
+    supersede(make(key, *record));
+  else if (record)
     core_->retire(record->generation);
   else
     core_->counters.files++;
   return CacheOpen{start_generation(key, version), false};
+}
+
+void FileCatalog::keep_superseded() {
+  const std::lock_guard lock(superseded_mutex_);
+  keeps_superseded_ = true;
+}
+
+bool FileCatalog::keeps_superseded() {
+  const std::lock_guard lock(superseded_mutex_);
+  return keeps_superseded_;
+}
+
+/// The last who lets go of it frees its space.
+void FileCatalog::supersede(std::shared_ptr<StoredFile> file) {
+  file->supersede();
+  if (file->size() < kSupersededSizeMin)
+    return;
+  drop_superseded(file->key());
+  std::shared_ptr<StoredFile> oldest;  // let go outside the lock
+  const std::lock_guard lock(superseded_mutex_);
+  if (!keeps_superseded_)
+    return;
+  superseded_.push_back(std::move(file));
+  if (superseded_.size() > kSupersededMax) {
+    oldest = std::move(superseded_.front());
+    superseded_.pop_front();
+  }
+}
+
+void FileCatalog::drop_superseded(const FileKey& key) {
+  std::shared_ptr<StoredFile> dropped;  // let go outside the lock
+  const std::lock_guard lock(superseded_mutex_);
+  const auto found = std::find_if(superseded_.begin(), superseded_.end(),
+                                  [&](const auto& file) { return file->key() == key; });
+  if (found == superseded_.end())
+    return;
+  dropped = std::move(*found);
+  superseded_.erase(found);
+}
+
+bool FileCatalog::drop_oldest_superseded() {
+  std::shared_ptr<StoredFile> dropped;  // let go outside the lock
+  const std::lock_guard lock(superseded_mutex_);
+  if (superseded_.empty())
+    return false;
+  dropped = std::move(superseded_.front());
+  superseded_.pop_front();
+  return true;
+}
+
+void FileCatalog::end_superseded() {
+  {
+    const std::lock_guard lock(superseded_mutex_);
+    keeps_superseded_ = false;
+  }
+  while (drop_oldest_superseded()) {
+  }
+}
+
+std::shared_ptr<StoredFile> FileCatalog::find_generation(const FileKey& key,
+                                                         std::uint64_t generation) {
+  auto file = find(key);
+  if (file != nullptr && file->generation() == generation)
+    return file;
+  const std::lock_guard lock(superseded_mutex_);
+  const auto found =
+      std::find_if(superseded_.begin(), superseded_.end(), [&](const auto& other) {
+        return other->key() == key && other->generation() == generation;
+      });
+  return found == superseded_.end() ? nullptr : *found;
 }
 
 std::shared_ptr<StoredFile> FileCatalog::start_generation(const FileKey& key,

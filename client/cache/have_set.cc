@@ -2,6 +2,7 @@
 
 #include "base/checksum.h"
 #include "base/log.h"
+#include "cache/cache_limits.h"
 #include "wire/codec.h"
 
 #include <rocksdb/cache.h>
@@ -18,8 +19,9 @@
 namespace slipway {
 namespace {
 
-constexpr std::size_t kWriteBuffer = 2 * 1024 * 1024;     // bytes
-constexpr std::size_t kBlockCacheSize = 4 * 1024 * 1024;  // bytes
+constexpr std::uint64_t kWriteBuffer = 2 * 1024 * 1024;     // bytes; at most
+constexpr std::uint64_t kWriteBufferMin = 64 * 1024;        // bytes
+constexpr std::size_t kHaveBlockCacheSize = 4 * 1024 * 1024;  // bytes
 constexpr std::size_t kHashPart = 16;                     // bytes of a leaf in a key
 constexpr std::size_t kValueSize = 16 + 4 + 8 + 8 + 8;
 
@@ -30,7 +32,8 @@ rocksdb::Options make_options(const HaveSet::Options& options) {
   out.compaction_style = rocksdb::kCompactionStyleFIFO;
   out.compaction_options_fifo.max_table_files_size = options.bytes_max;
   out.num_levels = 1;
-  out.write_buffer_size = kWriteBuffer;
+  // Several tables make up the bound, or all would go at once.
+  out.write_buffer_size = std::clamp(options.bytes_max / 8, kWriteBufferMin, kWriteBuffer);
   out.max_write_buffer_number = 3;
   out.compression = rocksdb::kNoCompression;
   out.max_open_files = -1;  // FIFO asks for it; bytes_max / kWriteBuffer tables are few
@@ -44,7 +47,7 @@ rocksdb::Options make_options(const HaveSet::Options& options) {
   out.level0_slowdown_writes_trigger = 1 << 30;  // all tables are of level 0
   out.level0_stop_writes_trigger = 1 << 30;
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(kBlockCacheSize);
+  table.block_cache = rocksdb::NewLRUCache(kHaveBlockCacheSize);
   table.cache_index_and_filter_blocks = true;
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   out.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
@@ -132,6 +135,10 @@ class RocksHaveSet final : public HaveSet {
 };
 
 }  // namespace
+
+std::uint64_t HaveSet::share_of(std::uint64_t cache_size) {
+  return std::min(Options().bytes_max, cache_size / kBesideShare);
+}
 
 Result<std::unique_ptr<HaveSet>> HaveSet::open(const Options& options) {
   const rocksdb::Options how = make_options(options);

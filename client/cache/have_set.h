@@ -45,6 +45,9 @@ class HaveSet {
     bool across_owners = false;
   };
 
+  /// What it may take of a cache of so many bytes.
+  static std::uint64_t share_of(std::uint64_t cache_size);
+
   static Result<std::unique_ptr<HaveSet>> open(const Options& options);
 
   virtual ~HaveSet() = default;

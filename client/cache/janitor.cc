@@ -1,5 +1,6 @@
 #include "cache/janitor.h"
 
+#include "cache/beside.h"
 #include "cache/reconcile.h"
 
 #include <algorithm>
@@ -49,6 +50,7 @@ void Janitor::run() {
   reconcile(*core_, *catalog_, first_new_generation_);
   while (!stopping()) {
     free_retired();
+    look_beside();
     core_->space.refresh(core_->index().allocated_bytes());
     evict();
     if (core_->index_health.failing())
@@ -103,6 +105,11 @@ void Janitor::evict() {
   }
   bool enough = core_->space.above_percent(kEvictStartPercent) == 0 &&
                 (wanted == 0 || core_->has_room(wanted));
+  // What no file names any more goes first.
+  while (!enough && catalog_->drop_oldest_superseded()) {
+    free_retired();
+    enough = evicted_enough(wanted);
+  }
   bool gained = false;
   for (int turns = 0; !enough && turns < kTurnsWithoutGain && !stopping();) {
     const Evictor::Step step = evictor_.step();
@@ -137,6 +144,14 @@ void Janitor::relieve_index() {
   erased_records_bytes_ = 0;
   core_->index().compact();
   core_->space.refresh(core_->index().allocated_bytes());
+}
+
+/// What others keep in the directory takes part of the space.
+void Janitor::look_beside() {
+  if (looked_beside_ && now() - *looked_beside_ < kBesidePeriod)
+    return;
+  looked_beside_ = now();
+  core_->space.set_beside(settle_beside(core_->path(), core_->space.limit() / kBesideShare));
 }
 
 /// The next open starts from this estimate, until it has looked at the data files.

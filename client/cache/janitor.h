@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 namespace slipway {
@@ -31,6 +32,7 @@ class Janitor final : public RoomMaker {
   bool evicted_enough(std::uint64_t wanted);
   void relieve_index();
   void note_usage();
+  void look_beside();
   bool stopping();
 
   const std::shared_ptr<CacheCore> core_;
@@ -38,6 +40,7 @@ class Janitor final : public RoomMaker {
   const std::uint64_t first_new_generation_;
   Evictor evictor_;
   TimePoint usage_noted_;
+  std::optional<TimePoint> looked_beside_;
   std::uint64_t noted_bytes_ = 0;
   std::uint64_t erased_records_bytes_ = 0;  // by estimate, since the index was compacted
 

@@ -9,7 +9,7 @@
 namespace slipway {
 
 /// Counts what the cache has allocated, without scanning: data files report their allocated bytes
-/// whenever these change, the index is looked at now and then. Until every data file of earlier
+/// whenever these change, the index and what stands beside it are looked at now and then. Until every data file of earlier
 /// runs has been looked at once (reconcile), the last run's persisted sum stands in for them. Any
 /// thread.
 class Space {
@@ -30,7 +30,10 @@ class Space {
 
   std::uint64_t data_bytes() const;
 
-  std::uint64_t used() const { return data_bytes() + index_bytes_; }
+  std::uint64_t used() const { return data_bytes() + index_bytes_ + beside_bytes_; }
+
+  /// What else counts (beside.h).
+  void set_beside(std::uint64_t bytes) { beside_bytes_ = bytes; }
 
   std::uint64_t index_bytes() const { return index_bytes_; }
 
@@ -51,6 +54,7 @@ class Space {
   const std::uint64_t size_max_;
   const unsigned min_free_percent_;
   std::atomic<std::uint64_t> index_bytes_ = 0;
+  std::atomic<std::uint64_t> beside_bytes_ = 0;
   std::atomic<std::uint64_t> limit_;
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, DataFile> files_;  // by generation

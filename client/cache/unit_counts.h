@@ -41,6 +41,11 @@ class UnitCounts {
       total_ -= counts_.back();
   }
 
+  std::uint64_t known() const {
+    const std::lock_guard lock(mutex_);
+    return total_;
+  }
+
   bool complete() const {
     const std::lock_guard lock(mutex_);
     return total_ == units_;

@@ -68,7 +68,7 @@ Result<Within> find_mount_of(const std::string& typed) {
   return *within;
 }
 
-Result<Json> ask(const std::string& socket, const Json& request) {
+Result<Json> ask_it(const std::string& socket, const Json& request) {
   SLIPWAY_TRY_ASSIGN(const std::string line, control_request(socket, request.dump()));
   Json answer = Json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!answer.is_object())
@@ -99,16 +99,16 @@ Result<int> flush_one(const std::string& typed, bool invalidate,
                       std::optional<Steady::time_point> until) {
   SLIPWAY_TRY_ASSIGN(const Within within, find_mount_of(typed));
   SLIPWAY_TRY_ASSIGN(const std::string socket, control_socket_path(within.mountpoint));
-  const auto begun = ask(socket, {{"version", kControlVersion},
-                                  {"command", invalidate ? "invalidate" : "flush"},
-                                  {"path", within.path}});
+  const auto begun = ask_it(socket, {{"version", kControlVersion},
+                                     {"command", invalidate ? "invalidate" : "flush"},
+                                     {"path", within.path}});
   if (!begun)
     return explain_silence(within.mountpoint, begun.error());
   const std::uint64_t id = begun->value("flush", std::uint64_t{0});
   auto pause = kFirstPause;
   for (;;) {
     const auto answer =
-        ask(socket, {{"version", kControlVersion}, {"command", "flush-state"}, {"flush", id}});
+        ask_it(socket, {{"version", kControlVersion}, {"command", "flush-state"}, {"flush", id}});
     if (!answer)
       return explain_silence(within.mountpoint, answer.error());
     const Json& state = *answer;

@@ -24,7 +24,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::chrono::milliseconds kPause{20};
+constexpr std::chrono::milliseconds kPollPause{20};
 
 Result<Json> ask(const std::string& socket, const Json& request) {
   SLIPWAY_TRY_ASSIGN(const std::string line, control_request(socket, request.dump()));
@@ -49,7 +49,7 @@ Result<Json> ask_server(const std::string& socket, const Json& request) {
       return failed.empty() ? Result<Json>(std::move(answer))
                             : fail(ErrorCode::kIo, "{}", escape(failed));
     }
-    std::this_thread::sleep_for(kPause);
+    std::this_thread::sleep_for(kPollPause);
   }
 }
 

@@ -59,13 +59,18 @@ Status check_contradictions(const MountOptions& m, const std::set<std::string>& 
                 "options 'ssh_command=' and 'ssh_config=' contradict each other: give the file to "
                 "the command (ssh_command=ssh -F FILE)");
   for (const char* of_writing :
-       {"write", "durability", "lease", "lease_wait", "log_size", "log_wait",
+       {"write", "names", "durability", "lease", "lease_wait", "log_size", "log_wait",
         "write_published"}) {
     if (m.read_only && given.contains(of_writing))
       return fail(ErrorCode::kInvalid,
                   "options 'ro' and '{}' contradict each other: a read-only mount writes nothing",
                   of_writing);
   }
+  if (given.contains("names") && m.local_names &&
+      (m.write_through || m.durable_remote || !m.leases))
+    return fail(ErrorCode::kInvalid,
+                "option 'names=back' contradicts '{}': the server makes each name at once then",
+                !m.leases ? "lease=no" : m.write_through ? "write=through" : "durability=remote");
   if (!m.leases && given.contains("lease_wait"))
     return fail(ErrorCode::kInvalid,
                 "options 'lease=no' and 'lease_wait=' contradict each other: there is no lease");

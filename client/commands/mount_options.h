@@ -56,6 +56,7 @@ struct MountOptions {
   bool read_only = false;
   bool write_published = false;
   bool write_through = false;   ///< write=through
+  bool local_names = true;      ///< names=back
   bool durable_remote = false;  ///< durability=remote
   bool leases = true;           ///< lease=yes
   Duration lease_wait = std::chrono::seconds(5);  ///< for a lease that another mount holds

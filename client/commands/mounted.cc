@@ -73,6 +73,7 @@ FileSystemOptions file_system_options(const MountOptions& options, const RemoteS
   out.attr_timeout = options.attr_timeout;
   out.writable_opens = options.writable_opens;
   out.write_through = options.write_through;
+  out.local_names = options.local_names;
   out.durable_remote = options.durable_remote;
   out.export_key = export_key(remote);
   return out;
@@ -196,6 +197,7 @@ void Mounted::build_sources() {
   if (options_.dedup != Dedup::kOff && options_.manifests) {
     HaveSet::Options have;
     have.directory = options_.cache.directory + "/have";
+    have.bytes_max = HaveSet::share_of(cache_->stats().limit);
     have.across_owners = options_.dedup == Dedup::kAll;
     if (auto opened = HaveSet::open(have)) {
       have_ = std::move(*opened);
@@ -222,7 +224,10 @@ void Mounted::build_sources() {
   guide.pins = options_.pins;
   guide.kept_heads = options_.cache.directory + "/manifests";
   guide.export_key = export_key(*remote_);
-  guide_ = std::make_unique<ImageGuide>(*remote_, *prefetcher_, std::move(guide));
+  WholeFiles::Parts whole{*remote_, *cache_, *zero_map_, export_key(*remote_), {}};
+  whole.leave_out = [this](const std::string& path) { return options_.pins.contains(path); };
+  guide_ = std::make_unique<ImageGuide>(*remote_, *prefetcher_, std::move(guide),
+                                        std::make_unique<WholeFiles>(whole));
 }
 
 // What is unsent in the cache is never left aside: a mount that could not send it is refused.

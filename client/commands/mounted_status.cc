@@ -23,6 +23,8 @@ Json to_json(const PrefetchStats& p, const ImageGuide::Stats& g, std::uint64_t c
           {"bytes_in_flight", p.bytes_in_flight},
           {"manifests", g.manifests},
           {"copied_bytes", copied},
+          {"whole_files", g.whole.files},
+          {"whole_bytes", g.whole.bytes},
           {"profiles_received", g.profiles_received},
           {"profiles_sent", g.profiles_sent},
           {"predicted_units", t.predicted_units},

@@ -181,6 +181,10 @@ const std::map<std::string, OptionSetter, std::less<>>& own_options() {
        [](auto& o, auto& m) {
          return choice(o, m.write_through, {{"back", false}, {"through", true}});
        }},
+      {"names",
+       [](auto& o, auto& m) {
+         return choice(o, m.local_names, {{"back", true}, {"through", false}});
+       }},
       {"durability",
        [](auto& o, auto& m) {
          return choice(o, m.durable_remote, {{"local", false}, {"remote", true}});

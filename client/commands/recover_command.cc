@@ -23,7 +23,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-int report(const Error& error) {
+int report_failure(const Error& error) {
   fmt::print(stderr, "slipway: {}\n", error.message);
   return kExitFailure;
 }
@@ -53,7 +53,7 @@ std::set<std::string> known_caches(const std::string& base) {
 int list_caches(bool json, const Mounter& mounter) {
   const auto base = cache_base_directory(mounter);
   if (!base)
-    return report(base.error());
+    return report_failure(base.error());
   std::vector<UnsentWrites> all;
   for (const std::string& cache : known_caches(*base)) {
     auto unsent = find_unsent_writes(cache);
@@ -107,15 +107,15 @@ int send(const std::string& typed, bool json, const Mounter& mounter) {
   const auto source =
       error ? fail_errno(error.value(), "cache '{}'", escape(typed)) : read_source(directory);
   if (!source)
-    return report(source.error());
+    return report_failure(source.error());
   auto options = parse_mount_options(source->source, "/", source->option_strings, mounter);
   if (!options)
-    return report(options.error());
+    return report_failure(options.error());
   options->cache.directory = directory;
   options->read_only = false;
   auto connected = Mounted::connect(*options, "", /*interactive=*/true);
   if (!connected)
-    return report(connected.error());
+    return report_failure(connected.error());
   Mounted& sender = **connected;
   const WriteBackStats before = sender.write_stats();
   sender.drain([] { return false; });

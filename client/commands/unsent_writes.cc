@@ -17,7 +17,7 @@ namespace slipway {
 namespace {
 
 constexpr int kTries = 60;
-constexpr std::chrono::milliseconds kPause{50};
+constexpr std::chrono::milliseconds kDrainPause{50};
 
 }  // namespace
 
@@ -51,7 +51,7 @@ Result<std::optional<UnsentWrites>> find_unsent_writes_of_dead(const std::string
     auto unsent = find_unsent_writes(cache);
     if (unsent || unsent.error().code != ErrorCode::kBusy || i == kTries)
       return unsent;
-    std::this_thread::sleep_for(kPause);
+    std::this_thread::sleep_for(kDrainPause);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "fs/asking.h"
+#include "fs/path_names.h"
 #include "writeback/lease_gate.h"
 #include "writeback/write_back.h"
 
@@ -12,10 +13,6 @@ namespace {
 
 TimePoint now() noexcept {
   return SteadyClock::instance().now();
-}
-
-std::string join(const std::string& directory, const std::string& name) {
-  return directory.empty() ? name : directory + '/' + name;
 }
 
 Status check_name(const std::string& path, const std::string& name) {
@@ -29,13 +26,14 @@ Status check_name(const std::string& path, const std::string& name) {
 }  // namespace
 
 Changes::Changes(RemoteSession& remote, InodeTable& table, Names& names, Files& files,
-                 WriteBack* writeback, LeaseGate* leases)
+                 WriteBack* writeback, LeaseGate* leases, bool made_here)
     : remote_(remote),
       table_(table),
       names_(names),
       files_(files),
       writeback_(writeback),
-      leases_(leases) {}
+      leases_(leases),
+      local_(made_here ? std::make_unique<LocalNames>(remote, *writeback) : nullptr) {}
 
 template <class T>
 void Changes::after_writes(const Done<T>& done, const Slot& slot,
@@ -88,12 +86,32 @@ WriteBack::NamesLeft Changes::names_left(const std::string& removed) const {
 
 Result<NodeView> Changes::directory(const NameRef& of) const {
   SLIPWAY_TRY_ASSIGN(NodeView node, table_.find(of.parent));
-  SLIPWAY_TRY(check_name(join(node.path, of.name), of.name));
+  SLIPWAY_TRY(check_name(path_of(node.path, of.name), of.name));
   return node;
 }
 
 void Changes::make_file(const MakeSpec& spec, bool exclusive, Done<Created> asker,
                         const Slot& slot) {
+  const auto parent = directory({spec.parent, spec.name});
+  if (!parent)
+    return asker(fail(parent.error()));
+  const There there = [this, spec, exclusive, asker, slot] {
+    make_file_there(spec, exclusive, asker, slot);
+  };
+  if (!is_made_here(spec, MakeKind::kFile))
+    return there();
+  const std::string path = path_of(parent->path, spec.name);
+  prepare(*parent, spec, MakeKind::kFile, there,
+          [this, spec, path, there, asker](const Result<Prepared>& prepared) {
+            if (!prepared)
+              return asker(fail(prepared.error()));
+            make_file_here(spec, path, *prepared, there, asker);
+          },
+          slot);
+}
+
+void Changes::make_file_there(const MakeSpec& spec, bool exclusive, Done<Created> asker,
+                              const Slot& slot) {
   const auto parent = directory({spec.parent, spec.name});
   if (!parent)
     return asker(fail(parent.error()));
@@ -108,7 +126,7 @@ void Changes::make_file(const MakeSpec& spec, bool exclusive, Done<Created> aske
       if (!made)
         return void(answer(fail(std::move(made).error())));
       table_.expire(parent);
-      const std::string path = join(request.directory.path, request.name);
+      const std::string path = path_of(request.directory.path, request.name);
       const auto entry = names_.remember_path(path, made->attributes, asked);
       if (!entry) {
         remote_.close(made->handle);
@@ -126,7 +144,7 @@ void Changes::make_file(const MakeSpec& spec, bool exclusive, Done<Created> aske
       });
     });
   };
-  after_writes<Created>(asker, slot, {join(parent->path, spec.name)}, make);
+  after_writes<Created>(asker, slot, {path_of(parent->path, spec.name)}, make);
 }
 
 /// The kernel counts a lookup for what it is told of.
@@ -153,12 +171,29 @@ void Changes::make_directory(const MakeSpec& spec, Done<Entry> asker, const Slot
   const auto parent = directory({spec.parent, spec.name});
   if (!parent)
     return asker(fail(parent.error()));
+  const There there = [this, spec, asker, slot] { make_directory_there(spec, asker, slot); };
+  if (!is_made_here(spec, MakeKind::kDirectory))
+    return there();
+  const std::string path = path_of(parent->path, spec.name);
+  prepare(*parent, spec, MakeKind::kDirectory, there,
+          [this, spec, path, there, asker](const Result<Prepared>& prepared) {
+            if (!prepared)
+              return asker(fail(prepared.error()));
+            make_directory_here(spec, path, *prepared, there, asker);
+          },
+          slot);
+}
+
+void Changes::make_directory_there(const MakeSpec& spec, Done<Entry> asker, const Slot& slot) {
+  const auto parent = directory({spec.parent, spec.name});
+  if (!parent)
+    return asker(fail(parent.error()));
   MakeRequest request;
   request.kind = MakeKind::kDirectory;
   request.directory = parent->ref();
   request.name = spec.name;
   request.mode = spec.mode;
-  make_node(std::move(request), join(parent->path, spec.name), spec.parent, std::move(asker), slot);
+  make_node(std::move(request), path_of(parent->path, spec.name), spec.parent, std::move(asker), slot);
 }
 
 void Changes::make_symlink(const MakeSpec& spec, Done<Entry> asker, const Slot& slot) {
@@ -173,7 +208,7 @@ void Changes::make_symlink(const MakeSpec& spec, Done<Entry> asker, const Slot& 
   request.name = spec.name;
   request.mode = 0777;
   request.target = spec.target;
-  make_node(std::move(request), join(parent->path, spec.name), spec.parent, std::move(asker), slot);
+  make_node(std::move(request), path_of(parent->path, spec.name), spec.parent, std::move(asker), slot);
 }
 
 void Changes::link(std::uint64_t nodeid, const NameRef& to, Done<Entry> asker, const Slot& slot) {
@@ -192,11 +227,11 @@ void Changes::link(std::uint64_t nodeid, const NameRef& to, Done<Entry> asker, c
         return void(answer(fail(std::move(is).error())));
       table_.expire(parent);
       table_.own_change(nodeid, *is, now());
-      const std::string path = join(request.directory.path, request.name);
+      const std::string path = path_of(request.directory.path, request.name);
       hand_out(answer, names_.remember_path(path, *is, asked));
     });
   };
-  after_writes<Entry>(asker, slot, {node->path, join(parent->path, to.name)}, make);
+  after_writes<Entry>(asker, slot, {node->path, path_of(parent->path, to.name)}, make);
 }
 
 void Changes::remove(const NameRef& what, bool is_directory, Done<Nothing> asker,
@@ -204,6 +239,13 @@ void Changes::remove(const NameRef& what, bool is_directory, Done<Nothing> asker
   const auto parent = directory(what);
   if (!parent)
     return asker(fail(parent.error()));
+  if (local_ != nullptr) {
+    const Status removed = remove_here(path_of(parent->path, what.name), is_directory);
+    if (removed)
+      return asker(Nothing{});
+    if (removed.error().code != ErrorCode::kNotSupported)
+      return asker(fail(removed.error()));
+  }
   RemoveRequest request;
   request.directory = parent->ref();
   request.name = what.name;
@@ -212,18 +254,36 @@ void Changes::remove(const NameRef& what, bool is_directory, Done<Nothing> asker
     remote_.remove(request, [this, request, parent, answer](Result<Nothing> removed) {
       if (removed) {
         table_.expire(parent);
-        const std::string path = join(request.directory.path, request.name);
+        const std::string path = path_of(request.directory.path, request.name);
         table_.remove(path);
         writeback_->removed(path, names_left(path));
       }
       answer(std::move(removed));
     });
   };
-  after_writes<Nothing>(asker, slot, {join(parent->path, what.name)}, remove);
+  after_writes<Nothing>(asker, slot, {path_of(parent->path, what.name)}, remove);
 }
 
 void Changes::rename(const NameRef& from, const NameRef& to, std::uint32_t flags,
                      Done<Nothing> asker, const Slot& slot) {
+  const auto source = directory(from);
+  const auto target = directory(to);
+  if (!source || !target)
+    return asker(fail(!source ? source.error() : target.error()));
+  const There there = [this, from, to, flags, asker, slot] {
+    rename_there(from, to, flags, asker, slot);
+  };
+  const std::string old_path = path_of(source->path, from.name);
+  const std::string new_path = path_of(target->path, to.name);
+  if (local_ == nullptr || (flags & kRenameExchange) != 0 || !writeback_->pending().find(old_path))
+    return there();
+  if ((flags & kRenameNoReplace) != 0 && writeback_->pending().find(new_path))
+    return asker(fail(ErrorCode::kExists, "'{}' is there already", escape(new_path)));
+  rename_here(old_path, *target, to.name, there, asker, slot);
+}
+
+void Changes::rename_there(const NameRef& from, const NameRef& to, std::uint32_t flags,
+                           Done<Nothing> asker, const Slot& slot) {
   const auto source = directory(from);
   const auto target = directory(to);
   if (!source || !target)
@@ -245,12 +305,12 @@ void Changes::rename(const NameRef& from, const NameRef& to, std::uint32_t flags
     });
   };
   after_writes<Nothing>(asker, slot,
-                        {join(source->path, from.name), join(target->path, to.name)}, rename);
+                        {path_of(source->path, from.name), path_of(target->path, to.name)}, rename);
 }
 
 void Changes::renamed(const RenameRequest& request) {
-  const std::string old_path = join(request.from.path, request.from_name);
-  const std::string new_path = join(request.to.path, request.to_name);
+  const std::string old_path = path_of(request.from.path, request.from_name);
+  const std::string new_path = path_of(request.to.path, request.to_name);
   const bool is_exchange = (request.flags & kRenameExchange) != 0;
   if (is_exchange) {
     table_.exchange(old_path, new_path);
@@ -286,6 +346,8 @@ void Changes::setattr(std::uint64_t nodeid, const AttributeChange& change,
   // Its writes may have another of its names.
   const auto written =
       writeback_ == nullptr ? nullptr : writeback_->find(node->attributes.version.id);
+  if (written != nullptr && written->is_orphan())
+    return set_here(*node, change, asker);
   if (written != nullptr && !paths.empty()) {
     std::string path = written->named().path;
     if (!path.empty() && path != paths.front())

@@ -2,18 +2,20 @@
 
 #include "fs/files.h"
 #include "fs/inode_table.h"
+#include "fs/local_names.h"
 #include "fs/names.h"
 #include "remote/remote_session.h"
+#include "writeback/lease_gate.h"
 #include "writeback/write_back.h"
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace slipway {
 
-class LeaseGate;
 template <class T>
 class Asking;
 
@@ -41,16 +43,19 @@ struct AttributeChange {
   Timestamp mtime;
 };
 
-/// Changes of names and attributes: each is done by the server before it is answered, after
-/// everything that was written before it (docs/semantics.md, "Order"). Knows no libfuse. Any thread
+/// Changes of names and attributes. New files and directories are made in the write log where that can
+/// be (changes_made.cc), and so is what happens to them before their checkpoint is closed. Everything
+/// else is done by the server before it is answered, after everything that was written or made before
+/// it (docs/semantics.md, "Order"). Knows no libfuse. Any thread
 /// may call; completions come inside the call or on another thread. Nothing waits here. A change that
 /// was sent is not taken back: whose asker is killed is answered kCancelled at once, and what came of
 /// the change is learnt all the same. All that it refers to must outlive every completion of `remote`,
 /// and it too.
 class Changes {
  public:
+  /// `made_here`: names are made in the write log; needs `writeback` and `leases`.
   Changes(RemoteSession& remote, InodeTable& table, Names& names, Files& files,
-          WriteBack* writeback, LeaseGate* leases = nullptr);
+          WriteBack* writeback, LeaseGate* leases = nullptr, bool made_here = false);
 
   using Slot = std::shared_ptr<CancelSlot>;
 
@@ -73,6 +78,34 @@ class Changes {
   void sync(std::uint64_t nodeid, Done<Nothing> done, const Slot& slot);
 
  private:
+  // What the server does.
+  void make_file_there(const MakeSpec& spec, bool exclusive, Done<Created> done, const Slot& slot);
+  void make_directory_there(const MakeSpec& spec, Done<Entry> done, const Slot& slot);
+  void rename_there(const NameRef& from, const NameRef& to, std::uint32_t flags,
+                    Done<Nothing> done, const Slot& slot);
+
+  // What is done here. `there` is called when only the server can do it.
+  using There = std::function<void()>;
+  /// An inode, and the lease that the name is made under.
+  struct Prepared {
+    Attributes inode;
+    LeaseGate::Hold lease;
+  };
+
+  bool is_made_here(const MakeSpec& spec, MakeKind kind) const;
+  void prepare(const NodeView& parent, const MakeSpec& spec, MakeKind kind, const There& there,
+               Done<Prepared> done, const Slot& slot);
+  void make_file_here(const MakeSpec& spec, const std::string& path, const Prepared& prepared,
+                      const There& there, const Done<Created>& done);
+  void make_directory_here(const MakeSpec& spec, const std::string& path, const Prepared& prepared,
+                           const There& there, const Done<Entry>& done);
+  void set_here(const NodeView& node, const AttributeChange& change,
+                const Done<TimedAttributes>& done);
+  Status remove_here(const std::string& path, bool is_directory);
+  void rename_here(const std::string& old_path, const NodeView& target, const std::string& name,
+                   const There& there, const Done<Nothing>& done, const Slot& slot);
+  Status finish_rename_here(const std::string& old_path, const std::string& new_path);
+
   /// False: who asked has gone.
   template <class T>
   using Answer = std::function<bool(Result<T>)>;
@@ -103,6 +136,7 @@ class Changes {
   Files& files_;
   WriteBack* const writeback_;
   LeaseGate* const leases_;  ///< null: changes need no lease
+  const std::unique_ptr<LocalNames> local_;  ///< null: the server makes all names
 };
 
 }  // namespace slipway

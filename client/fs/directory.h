@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "fs/cancel_slot.h"
 #include "remote/remote_session.h"
+#include "writeback/pending_names.h"
 
 #include <cstdint>
 #include <memory>
@@ -12,10 +13,12 @@
 
 namespace slipway {
 
-/// One answer of the server: entries [first, first + entries.size()) of a directory.
+/// One answer of the server: entries [first, first + entries.size()) of a directory. Behind the last one
+/// come the names that the server does not have yet, with 0 for their `next`.
 struct DirectoryChunk {
   std::uint64_t first = 0;
   std::vector<DirectoryEntry> entries;
+  std::uint64_t next = 0;  ///< cursor of what follows, unless `end`
   bool end = false;  ///< nothing follows
   TimePoint asked;
 
@@ -29,7 +32,9 @@ struct DirectoryChunk {
 /// Any thread. Owners: the handle table and the calls under way.
 class Directory : public std::enable_shared_from_this<Directory> {
  public:
-  Directory(RemoteSession& remote, NodeRef node, std::uint64_t inode_number);
+  /// `pending`: null where nothing is written.
+  Directory(RemoteSession& remote, NodeRef node, std::uint64_t inode_number,
+            const PendingNames* pending = nullptr);
 
   const std::string& path() const noexcept { return node_.path; }
 
@@ -52,12 +57,17 @@ class Directory : public std::enable_shared_from_this<Directory> {
   void fetch(Start start, std::uint64_t index, Done<Loaded> done,
              const std::shared_ptr<CancelSlot>& slot);
   Result<Loaded> take(const Start& start, ReaddirReply reply, TimePoint asked);
+  Loaded list_made();
+  void look_at_made();
 
   RemoteSession& remote_;
   const NodeRef node_;
   const std::uint64_t inode_number_;
+  const PendingNames* const pending_;
   std::mutex mutex_;
   std::vector<Start> starts_{Start{}};  ///< ascending, of the chunks seen and of the next one
+  std::vector<PendingNames::Child> made_;  ///< ascending; as of the last rewind
+  bool is_made_ = false;                   ///< the server did not have the directory itself then
   Loaded current_;
 };
 

@@ -17,6 +17,8 @@ void Files::copy(const CopySpec& spec, Done<std::uint64_t> done, const Slot& slo
     return done(fail(ErrorCode::kReadOnly, "the file is not open for writing"));
   if (!is_valid({spec.from_offset, spec.length}) || !is_valid({spec.to_offset, spec.length}))
     return done(fail(ErrorCode::kFileTooBig, "beyond the largest file"));
+  if (from->is_orphan() || to->is_orphan())
+    return done(fail(ErrorCode::kNotSupported, "the server never had the file"));
   const auto asking = std::make_shared<Asking<std::uint64_t>>(std::move(done));
   const auto held = [this, from, to, spec, asking](Result<WriteBack::Hold> hold) {
     if (!hold) {

@@ -30,6 +30,7 @@ struct FileSystemOptions {
   bool writable_opens = false;
   bool write_through = false;    ///< a write is answered when the server has it
   bool durable_remote = false;   ///< fsync is answered when it is on the server's disk
+  bool local_names = true;       ///< new names go to the server with checkpoints, where they can
   WriteBack* writeback = nullptr;  ///< must outlive the file system; null: nothing is changed
   LeaseGate* leases = nullptr;     ///< must outlive the file system; null: changes need none
   /// hash16(anchor, export id, remote uid): whose cached files these are.

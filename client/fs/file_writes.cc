@@ -6,8 +6,10 @@
 #include "fs/opening.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <mutex>
 #include <utility>
 
 namespace slipway {
@@ -26,6 +28,9 @@ Result<Nothing> result_of(const Status& status) {
     return fail(status.error());
   return Nothing{};
 }
+
+/// How often who waits on WriteBack's thread looks whether the mount ends.
+constexpr std::chrono::milliseconds kStopLook{100};
 
 tl::unexpected<Error> not_writable() {
   return fail(ErrorCode::kReadOnly, "the file is not open for writing");
@@ -54,7 +59,7 @@ std::shared_ptr<WrittenFile> Files::unsent(const OpenFile& file) const {
     if (!written->state())
       return written;
   } else {
-    if (!parts_.writeback->is_clean())
+    if (!parts_.writeback->is_clean() || parts_.writeback->has_orphans())
       written = parts_.writeback->find(file.image()->version.id);
     if (written != nullptr && written->given_up())
       return written->number() == file.ignored() ? nullptr : written;
@@ -234,8 +239,43 @@ void Files::renew_images(const VersionRecord& base, const VersionRecord& version
   }
 }
 
+/// Files that the server has now, and that were opened before it had them. On WriteBack's thread, which
+/// waits: a read of what the cache lets go from here on needs the handle.
+void Files::open_reserved(const FileId& id) {
+  struct Wait {
+    std::mutex mutex;
+    std::condition_variable answered;
+    std::size_t asked = 0;
+  };
+  const auto wait = std::make_shared<Wait>();  // owners: this and the completions
+  for (const auto& file : open_files()) {
+    const auto node = parts_.table.find(file->nodeid());
+    if (!file->is_reserved() || file->image()->version.id != id || !node)
+      continue;
+    {
+      const std::lock_guard lock(wait->mutex);
+      ++wait->asked;
+    }
+    parts_.remote.open_reserved(file->handle(), {node->path, id},
+                                [wait, file](const Result<OpenedHandle>& opened) {
+                                  if (opened)
+                                    file->set_opened();
+                                  else
+                                    log_warning("a new file can't be opened on the server: {}",
+                                                opened.error().message);
+                                  const std::lock_guard lock(wait->mutex);
+                                  --wait->asked;
+                                  wait->answered.notify_all();
+                                });
+  }
+  std::unique_lock lock(wait->mutex);
+  while (wait->asked != 0 && !parts_.writeback->is_stopping())
+    wait->answered.wait_for(lock, kStopLook);
+}
+
 void Files::on_applied(const FileId& id, const VersionRecord& base, const Attributes& after,
                        std::uint64_t newest) {
+  open_reserved(id);
   renew_images(base, after.version);
   if (newest != 0)
     parts_.table.end_ours(id, after, newest, SteadyClock::instance().now());

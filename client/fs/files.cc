@@ -38,15 +38,26 @@ void Files::open(std::uint64_t nodeid, const OpenMode& mode, Done<Opened> done, 
 }
 
 void Files::release(std::uint64_t id) {
-  std::shared_ptr<OpenFile> file;  // let go outside the lock
-  const std::lock_guard lock(mutex_);
-  const auto found = open_.find(id);
-  if (found == open_.end())
-    return;
-  file = std::move(found->second);
-  open_.erase(found);
+  std::shared_ptr<OpenFile> file;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = open_.find(id);
+    if (found == open_.end())
+      return;
+    file = std::move(found->second);
+    open_.erase(found);
+  }
+  if (file->is_orphan()) {
+    file.reset();
+    return parts_.writeback->forget_orphans();
+  }
   // Whoever opens it elsewhere wants what was written here.
-  if (file->written() != nullptr && !file->written()->is_clean())
+  if (file->written() == nullptr || file->written()->is_clean())
+    return;
+  // A lock file may be gone again in a moment.
+  if (file->written()->is_pending())
+    parts_.writeback->send_within(kMadeFileAge);
+  else
     parts_.writeback->kick();
 }
 

@@ -22,6 +22,9 @@ namespace slipway {
 enum class SeekFor { kData, kHole };
 
 /// What Files needs of the rest; all must outlive every completion.
+/// After this a file that was made here, and closed, goes to the server.
+inline constexpr Duration kMadeFileAge = std::chrono::seconds(1);
+
 struct FilesParts {
   RemoteSession& remote;
   BlockCache& cache;
@@ -128,6 +131,7 @@ class Files : private WriteBackListener {
   void change(const std::shared_ptr<OpenFile>& file, const LogChange& change, ByteView data,
               bool sync, Done<Nothing> done);
   void finish_change(const std::shared_ptr<WrittenFile>& file, bool sync, Done<Nothing> done);
+  void open_reserved(const FileId& id);
   void take_own_change(std::uint64_t nodeid, const ChangeReply& change);
   void drop_cached(const FileId& id, const ByteRange& range);
   void copied_into(std::uint64_t nodeid, const ByteRange& range, const ChangeReply& change);

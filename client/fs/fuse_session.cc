@@ -66,6 +66,13 @@ LocalContentOf local_content_of(const WriteBack* writeback) {
   };
 }
 
+/// Where every change is to be on the server when it is answered, or nobody else is kept out, the server
+/// makes names.
+bool makes_names(const FileSystemOptions& options, const RemoteSession& remote) {
+  return options.local_names && options.writeback != nullptr && options.leases != nullptr &&
+         !options.write_through && !options.durable_remote && remote.can_prepare();
+}
+
 }  // namespace
 
 Result<std::unique_ptr<MountedFileSystem>> MountedFileSystem::create(
@@ -80,9 +87,11 @@ FuseSession::FuseSession(const FileSystemOptions& options, RemoteSession& remote
                          CachedSource& confirmer, BlockSource& source)
     : options_(options),
       table_(remote.server().root),
-      names_(remote, table_, *this, options.attr_timeout, local_content_of(options.writeback)),
+      names_(remote, table_, *this, options.attr_timeout, local_content_of(options.writeback),
+             options.writeback == nullptr ? nullptr : &options.writeback->pending()),
       files_(files_parts(remote, cache, confirmer, source)),
-      changes_(remote, table_, names_, files_, options.writeback, options.leases) {}
+      changes_(remote, table_, names_, files_, options.writeback, options.leases,
+               makes_names(options, remote)) {}
 
 FilesParts FuseSession::files_parts(RemoteSession& remote, BlockCache& cache,
                                     CachedSource& confirmer, BlockSource& source) {

@@ -3,10 +3,10 @@
 #include "fs/fuse_operations.h"
 #include "fs/fuse_replies.h"
 #include "fs/fuse_session.h"
+#include "writeback/wall_clock.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <memory>
@@ -19,12 +19,6 @@ constexpr std::uint32_t kPermissionBits = 07777;
 
 Timestamp timestamp_of(const timespec& time) noexcept {
   return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
-}
-
-Timestamp wall_clock() noexcept {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  return timestamp_of(now);
 }
 
 bool is_synchronous(int flags) noexcept {

@@ -14,7 +14,7 @@ bool is_at_or_below(const std::string& path, const std::string& top) noexcept {
          (path.size() > top.size() && path.starts_with(top) && path[top.size()] == '/');
 }
 
-bool is_path_bound(const Attributes& attributes) noexcept {
+bool is_keyed_by_path(const Attributes& attributes) noexcept {
   return attributes.type == FileType::kDirectory || attributes.type == FileType::kSymlink;
 }
 
@@ -102,14 +102,14 @@ void InodeTable::move_locked(const std::string& from, const std::string& to) {
   }
   for (const std::uint64_t nodeid : moved) {
     Node& node = nodes_.at(nodeid);
-    const bool keyed = is_path_bound(node.attributes) && !node.replaced;
+    const bool keyed = is_keyed_by_path(node.attributes) && !node.replaced;
     if (keyed)
       by_path_.erase(node.path);
     node.path = to + node.path.substr(from.size());
   }
   for (const std::uint64_t nodeid : moved) {
     const Node& node = nodes_.at(nodeid);
-    if (is_path_bound(node.attributes) && !node.replaced)
+    if (is_keyed_by_path(node.attributes) && !node.replaced)
       by_path_[node.path] = nodeid;
   }
 }
@@ -122,7 +122,7 @@ void InodeTable::remove(const std::string& path) {
   // A file is found by its id: names are rarely removed, so they are searched.
   for (auto& [nodeid, node] : nodes_) {
     const bool was_other = node.other_paths.erase(path) != 0;
-    if ((node.path != path && !was_other) || is_path_bound(node.attributes) ||
+    if ((node.path != path && !was_other) || is_keyed_by_path(node.attributes) ||
         node.attributes.nlink == 0)
       continue;
     --node.attributes.nlink;

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "fs/contained_link.h"
+#include "fs/path_names.h"
 
 #include <algorithm>
 #include <utility>
@@ -9,7 +10,7 @@
 namespace slipway {
 namespace {
 
-TimePoint now() noexcept {
+TimePoint steady_now() noexcept {
   return SteadyClock::instance().now();
 }
 
@@ -33,15 +34,33 @@ Status check_plausible(const Attributes& attributes) {
 }  // namespace
 
 Names::Names(RemoteSession& remote, InodeTable& table, KernelCaches& caches, Duration attr_timeout,
-             LocalContentOf local)
+             LocalContentOf local, const PendingNames* pending)
     : remote_(remote),
       table_(table),
       caches_(caches),
       attr_timeout_(attr_timeout),
-      local_(std::move(local)) {}
+      local_(std::move(local)),
+      pending_(pending) {}
+
+/// What stands at a path that the server does not know yet, with what is written to it. A file that has
+/// nothing unsent any more got to the server a moment ago: that tells then.
+std::optional<Attributes> Names::pending(const std::string& path) const {
+  const auto known = pending_ == nullptr ? std::nullopt : pending_->find(path);
+  if (!known)
+    return std::nullopt;
+  Attributes shown = known->attributes;
+  if (shown.type != FileType::kRegular)
+    return shown;
+  const auto local = local_ ? local_(shown.version.id) : std::nullopt;
+  if (!local)
+    return std::nullopt;
+  shown.version.size = local->size;
+  shown.version.mtime = local->mtime;
+  return shown;
+}
 
 TimedAttributes Names::timed(const Attributes& attributes, TimePoint fetched) const {
-  const Duration left = fetched + attr_timeout_ - now();
+  const Duration left = fetched + attr_timeout_ - steady_now();
   return {attributes, std::clamp(left, Duration::zero(), attr_timeout_)};
 }
 
@@ -50,19 +69,25 @@ void Names::lookup(std::uint64_t parent, const std::string& name, Done<Entry> do
   const auto directory = table_.find(parent);
   if (!directory)
     return done(fail(directory.error()));
-  std::string path = directory->path.empty() ? name : directory->path + '/' + name;
+  std::string path = path_of(directory->path, name);
   if (name.size() > kNameMax || path.size() > kPathMax)
     return done(fail(ErrorCode::kNameTooLong, "'{}' is too long", escape(name)));
   if (!is_valid_name(name))
     return done(fail(ErrorCode::kInvalid, "'{}' is no name", escape(name)));
 
-  const TimePoint asked = now();
+  const TimePoint asked = steady_now();
+  if (const auto made = pending(path))
+    return done(remember_path(path, *made, asked));
+  if (pending(directory->path))
+    return done(Entry{});  // nobody else can have made it there
   const unsigned step = slot->begin();
   const CallId call = remote_.lookup(
       directory->ref(), name,
       [this, path = std::move(path), done = std::move(done), asked](Result<Attributes> answer) {
-        if (!answer && answer.error().code == ErrorCode::kNotFound)
-          return done(Entry{});
+        if (!answer && answer.error().code == ErrorCode::kNotFound) {
+          const auto made = pending(path);
+          return done(made ? remember_path(path, *made, asked) : Entry{});
+        }
         if (!answer)
           return done(fail(std::move(answer).error()));
         done(remember_path(path, *answer, asked));
@@ -81,7 +106,7 @@ Result<Entry> Names::remember_path(const std::string& path, const Attributes& at
     shown.version.size = local->size;
     shown.version.mtime = local->mtime;
   }
-  SLIPWAY_TRY_ASSIGN(auto node, table_.remember(path, shown, asked, now()));
+  SLIPWAY_TRY_ASSIGN(auto node, table_.remember(path, shown, asked, steady_now()));
   if (local) {
     table_.set_ours(attributes.version.id, *local);
     if (!local_(attributes.version.id))  // a commit was faster, and may not have found the node
@@ -96,8 +121,14 @@ Result<Entry> Names::remember_path(const std::string& path, const Attributes& at
 
 Result<Entry> Names::remember(const std::string& directory, const DirectoryEntry& entry,
                               TimePoint asked) {
-  return remember_path(directory.empty() ? entry.name : directory + '/' + entry.name,
-                       entry.attributes, asked);
+  const std::string path = path_of(directory, entry.name);
+  if (entry.next != 0)
+    return remember_path(path, entry.attributes, asked);
+  // The server may have got it since the listing began: what that says is not known here.
+  const auto made = pending(path);
+  if (!made)
+    return fail(ErrorCode::kStale, "'{}' is not pending any more", escape(path));
+  return remember_path(path, *made, asked);
 }
 
 void Names::getattr(std::uint64_t nodeid, Done<TimedAttributes> done, const Slot& slot) {
@@ -106,18 +137,21 @@ void Names::getattr(std::uint64_t nodeid, Done<TimedAttributes> done, const Slot
     return done(fail(known.error()));
   if (known->ours)
     return done(TimedAttributes{known->attributes, attr_timeout_});
+  if (const auto made = pending(known->path);
+      made && made->version.id == known->attributes.version.id)
+    return done(TimedAttributes{*made, attr_timeout_});
   const bool is_image = known->attributes.type == FileType::kRegular &&
                         known->attributes.version.size > kSmallFileMax;
   // An open image's size and times are those of its content for as long as the node lives, so a
   // guest's disk needs no network for fstat, lseek or a read at the end.
   if (known->handle != 0 && (is_image || known->superseded))
-    return done(timed(known->attributes, now()));
+    return done(timed(known->attributes, steady_now()));
   if (known->superseded)
     return done(fail(ErrorCode::kStale, "'{}' has changed", escape(known->path)));
   if (const auto fresh = timed(known->attributes, known->fetched); fresh.valid > Duration::zero())
     return done(fresh);
 
-  const TimePoint asked = now();
+  const TimePoint asked = steady_now();
   const NodeRef ref = known->ref();
   const std::uint64_t handle = known->handle;
   const unsigned step = slot->begin();
@@ -135,7 +169,7 @@ void Names::getattr(std::uint64_t nodeid, Done<TimedAttributes> done, const Slot
 
 void Names::getattr_by_name(NodeView known, Done<TimedAttributes> done, const Slot& slot) {
   known.handle = 0;
-  const TimePoint asked = now();
+  const TimePoint asked = steady_now();
   const NodeRef ref = known.ref();
   const unsigned step = slot->begin();
   const CallId call = remote_.getattr(
@@ -155,7 +189,7 @@ Result<TimedAttributes> Names::observed(const NodeView& before, Result<Attribute
     return fail(as_stale_when_gone(std::move(answer).error()));
   }
   SLIPWAY_TRY(check_plausible(*answer));
-  switch (table_.observe(before.nodeid, *answer, asked, now())) {
+  switch (table_.observe(before.nodeid, *answer, asked, steady_now())) {
     case Change::kNone:
       return timed(*answer, asked);
     case Change::kInPlace:
@@ -163,7 +197,7 @@ Result<TimedAttributes> Names::observed(const NodeView& before, Result<Attribute
       return timed(*answer, asked);
     case Change::kSuperseded:
       if (before.handle != 0)
-        return timed(before.attributes, now());
+        return timed(before.attributes, steady_now());
       break;
     case Change::kOther:
       break;
@@ -215,7 +249,7 @@ void Names::statfs(std::uint64_t nodeid, Done<StatfsReply> done, const Slot& slo
 
 Result<std::shared_ptr<Directory>> Names::open_directory(std::uint64_t nodeid) {
   SLIPWAY_TRY_ASSIGN(const auto known, table_.find(nodeid));
-  return std::make_shared<Directory>(remote_, known.ref(), known.attributes.inode_number);
+  return std::make_shared<Directory>(remote_, known.ref(), known.attributes.inode_number, pending_);
 }
 
 }  // namespace slipway

@@ -6,6 +6,7 @@
 #include "fs/inode_table.h"
 #include "fs/kernel_caches.h"
 #include "remote/remote_session.h"
+#include "writeback/pending_names.h"
 
 #include <cstdint>
 #include <functional>
@@ -39,9 +40,9 @@ struct Entry {
 /// `table` and `caches` must outlive every completion.
 class Names {
  public:
-  /// `local`: empty where nothing is written.
+  /// `local`: empty where nothing is written; `pending`: null there.
   Names(RemoteSession& remote, InodeTable& table, KernelCaches& caches, Duration attr_timeout,
-        LocalContentOf local = {});
+        LocalContentOf local = {}, const PendingNames* pending = nullptr);
 
   using Slot = std::shared_ptr<CancelSlot>;  ///< owners: the kernel request, steps under way
 
@@ -54,7 +55,8 @@ class Names {
 
   Result<std::shared_ptr<Directory>> open_directory(std::uint64_t nodeid);
 
-  /// A directory entry that is handed to the kernel with its attributes: counts one lookup.
+  /// A directory entry that is handed to the kernel with its attributes: counts one lookup. An error:
+  /// with its name alone.
   Result<Entry> remember(const std::string& directory, const DirectoryEntry& entry,
                          TimePoint asked);
 
@@ -68,6 +70,7 @@ class Names {
   void getattr_by_name(NodeView known, Done<TimedAttributes> done, const Slot& slot);
   Result<TimedAttributes> observed(const NodeView& before, Result<Attributes> answer,
                                    TimePoint asked);
+  std::optional<Attributes> pending(const std::string& path) const;
   TimedAttributes timed(const Attributes& attributes, TimePoint fetched) const;
 
   RemoteSession& remote_;
@@ -75,6 +78,7 @@ class Names {
   KernelCaches& caches_;
   const Duration attr_timeout_;
   const LocalContentOf local_;
+  const PendingNames* const pending_;
   std::mutex statfs_mutex_;
   std::optional<StatfsReply> last_statfs_;
 };

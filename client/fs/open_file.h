@@ -5,6 +5,7 @@
 #include "source/block_source.h"
 #include "writeback/written_file.h"
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -19,13 +20,17 @@ namespace slipway {
 class OpenFile {
  public:
   /// `written`: of a file opened for writing; else null.
+  /// `reserved`: nothing is open under its handle yet; `kept`: what there is of it here.
   OpenFile(RemoteSession& remote, InodeTable& table, std::uint64_t nodeid,
-           std::shared_ptr<const Image> image, std::shared_ptr<WrittenFile> written = nullptr)
+           std::shared_ptr<const Image> image, std::shared_ptr<WrittenFile> written = nullptr,
+           bool reserved = false, std::shared_ptr<const WrittenFile> kept = nullptr)
       : remote_(remote),
         table_(table),
         nodeid_(nodeid),
         handle_(image->handle),
         written_(std::move(written)),
+        kept_(std::move(kept)),
+        reserved_(reserved),
         image_(std::move(image)) {
     table_.add_handle(nodeid_, handle_);
     if (written_ != nullptr)
@@ -46,6 +51,13 @@ class OpenFile {
   std::uint64_t nodeid() const noexcept { return nodeid_; }
 
   std::uint64_t handle() const noexcept { return handle_; }
+
+  /// The server does not have the file yet, and so nothing open under the handle.
+  bool is_reserved() const noexcept { return reserved_.load(); }
+
+  void set_opened() noexcept { reserved_ = false; }
+
+  bool is_orphan() const { return kept_ != nullptr && kept_->is_orphan(); }
 
   /// Takes its writes; null: it is not open for writing.
   const std::shared_ptr<WrittenFile>& written() const noexcept { return written_; }
@@ -99,6 +111,8 @@ class OpenFile {
   const std::uint64_t nodeid_;
   const std::uint64_t handle_;
   const std::shared_ptr<WrittenFile> written_;  ///< owners: this, WriteBack
+  const std::shared_ptr<const WrittenFile> kept_;  ///< lives as long as it is open here
+  std::atomic<bool> reserved_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Image> image_;
   std::optional<VersionRecord> neighbour_;  ///< before or after the image's, by our own change

@@ -23,12 +23,27 @@ Opening::Opening(Files& files, NodeView node, const OpenMode& mode, Done<Files::
       done_(std::move(done)),
       slot_(std::move(slot)) {}
 
+/// A file that the server does not have yet is opened there when it does.
+bool Opening::open_pending() {
+  const FilesParts& parts = files_.parts_;
+  if (parts.writeback == nullptr)
+    return false;
+  const auto made = parts.writeback->pending().find(node_.path);
+  if (!made || made->attributes.version.id != node_.attributes.version.id)
+    return false;
+  OpenedHandle handle{parts.remote.reserve_handle(), made->attributes, false, true};
+  handle.attributes.version = made->file->base();
+  start_with(handle);
+  return true;
+}
+
 void Opening::start_with(OpenedHandle handle) {
   ++attempts_;
   asked_ = SteadyClock::instance().now();
   revision_ = files_.parts_.writeback->revision();
   handle_ = std::move(handle);
   adopted_ = true;
+  pending_ = handle_.reserved;
   files_.disk_.post([self = shared_from_this()] { self->take_handle(); });
 }
 
@@ -38,6 +53,8 @@ void Opening::start_with(OpenedHandle handle) {
 void Opening::ask_open() {
   if (needs_lease() && !files_.parts_.writable_opens)
     return ask_lease();
+  if (open_pending())
+    return;
   const unsigned step = slot_->begin();
   RemoteSession& remote = files_.parts_.remote;
   if (files_.parts_.writeback != nullptr)
@@ -78,6 +95,10 @@ bool Opening::wait_for_own_commit(const VersionRecord& there) {
   // An answer from before a commit that is over now shows a version that is no more.
   const std::uint32_t revision = writeback->revision();
   const auto written = writeback->find(there.id);
+  if (pending_ && (written == nullptr || !written->is_pending())) {
+    start_over();  // the server has it now, or it is gone
+    return true;
+  }
   if (adopted_ && (written == nullptr || same_content(written->base(), there))) {
     revision_ = revision;  // it was made just now: only others' commits can have come
     return false;
@@ -151,6 +172,7 @@ bool Opening::has_writer() const {
 void Opening::start() {
   ++attempts_;
   adopted_ = false;
+  pending_ = false;
   asked_ = SteadyClock::instance().now();
   if (files_.parts_.writeback != nullptr)
     revision_ = files_.parts_.writeback->revision();
@@ -159,6 +181,8 @@ void Opening::start() {
   const NodeRef node = node_.ref();
   if (mode_.write)
     return ask_open();
+  if (open_pending())
+    return;
   awaited_ = guide == nullptr ? 1 : 2;
   const unsigned step = slot_->begin();
   const CallId call =
@@ -269,8 +293,11 @@ void Opening::take_handle() {
     }
     image->revision = revision_;
   }
+  std::shared_ptr<const WrittenFile> kept;
+  if (pending_ && (kept = parts.writeback->find(image->version.id)) == nullptr)
+    return start_over();
   file_ = std::make_shared<OpenFile>(parts.remote, parts.table, node_.nodeid, image,
-                                     std::move(written));
+                                     std::move(written), handle_.reserved, std::move(kept));
   if (const auto refused =
           parts.writeback == nullptr ? nullptr : parts.writeback->find(image->version.id);
       refused != nullptr && refused->given_up())
@@ -303,7 +330,7 @@ bool Opening::follows_our_commits(OpenFile& file) const {
   const std::uint32_t revision = files_.parts_.writeback->revision();
   if (image->revision == revision)
     return true;
-  if (!adopted_ || !file.written()->is_clean() ||
+  if (!adopted_ || file.written() == nullptr || !file.written()->is_clean() ||
       !same_content(file.written()->base(), image->version))
     return false;
   // Others' commits: a file that was made just now is not opened anew, which its mode may forbid.

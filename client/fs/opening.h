@@ -34,6 +34,7 @@ class Opening : public std::enable_shared_from_this<Opening> {
 
  private:
   void ask_open();
+  bool open_pending();
   void ask_lease();
   bool needs_lease() const;
   bool wait_for_own_commit(const VersionRecord& there);
@@ -59,6 +60,7 @@ class Opening : public std::enable_shared_from_this<Opening> {
   const Files::Slot slot_;
   unsigned attempts_ = 0;
   bool adopted_ = false;  ///< the handle is of a file that was made just now
+  bool pending_ = false;  ///< or of one that the server does not have yet
   unsigned waits_ = 0;  ///< for commits of our own
   std::uint32_t revision_ = 0;  ///< of WriteBack, when the server was asked
   std::atomic<unsigned> awaited_ = 0;  ///< answers

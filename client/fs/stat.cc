@@ -3,7 +3,7 @@
 namespace slipway {
 namespace {
 
-constexpr std::uint32_t kPermissionBits = 07777;
+constexpr std::uint32_t kModeBits = 07777;
 
 timespec to_timespec(const Timestamp& time) noexcept {
   return {static_cast<time_t>(time.seconds), static_cast<long>(time.nanoseconds)};
@@ -36,7 +36,7 @@ struct stat stat_of(const Attributes& attributes, const FileSystemOptions& optio
   st.st_ino = attributes.inode_number;
   // A link's own mode means nothing and is shown as everywhere.
   const std::uint32_t umask = attributes.type == FileType::kSymlink ? 0 : options.umask;
-  st.st_mode = file_type_bits(attributes.type) | (attributes.mode & kPermissionBits & ~umask);
+  st.st_mode = file_type_bits(attributes.type) | (attributes.mode & kModeBits & ~umask);
   st.st_nlink = attributes.nlink;
   const bool as_user = options.idmap == IdMap::kUser;
   st.st_uid = as_user ? options.uid : attributes.uid;

@@ -7,8 +7,9 @@ namespace slipway {
 
 namespace {
 
-/// Bytes of prefetch (of content) in flight on one connection before another one takes some.
-constexpr std::uint64_t kPrefetchOfOne = 6 * 1024 * 1024;
+/// Bytes of prefetch (of content) in flight on one connection before another one takes some: little,
+/// because several connections that begin slowly together begin faster than one.
+constexpr std::uint64_t kPrefetchOfOne = 1 * 1024 * 1024;
 
 /// From here on a demand read is worth another connection than the one of the small calls.
 constexpr std::uint64_t kLargeRead = 256 * 1024;
@@ -43,8 +44,7 @@ Link* LinkSet::for_demand(std::uint64_t bytes) {
 
 Link* LinkSet::for_prefetch() {
   Link* demand = for_demand(0);
-  // A connection that is warm carries more than several that each begin slowly: the others join when
-  // there is more in flight than one should hold.
+  // A little stays on the connection that is warm; a transfer uses all of them.
   Link* last = prefetch_last_ == 0 ? nullptr : links_[prefetch_last_].get();
   if (last != nullptr && last != demand && !last->retiring && is_good(*last) &&
       last->load.prefetch_bytes < kPrefetchOfOne)

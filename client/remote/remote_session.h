@@ -87,6 +87,7 @@ struct OpenedHandle {
   std::uint64_t handle = 0;
   Attributes attributes;
   bool made = false;  ///< of make_file: it was not there before
+  bool reserved = false;  ///< only its number is taken: nothing is open on the server yet
 };
 
 /// What to read, and how much it hurries.
@@ -184,6 +185,25 @@ class RemoteSession {
   virtual CallId stage(const StageRequest&, Done<Nothing> done) { return refuse_write(done); }
 
   virtual CallId commit(const CommitRequest&, Done<CommitReply> done) { return refuse_write(done); }
+
+  // Of kFeaturePrepare: kNotSupported at once where the session has none of it.
+
+  virtual bool can_prepare() const { return false; }
+
+  /// Bounded by io_timeout; may be repeated.
+  virtual CallId prepare(const PrepareRequest&, Done<PrepareReply> done) { return refuse(done); }
+
+  /// A number for a file that will be opened once the server has it: calls that name it are kBadHandle
+  /// until then.
+  virtual std::uint64_t reserve_handle() { return 0; }
+
+  /// Opens it for writing under a reserved number. Waits for the link without bound.
+  virtual CallId open_reserved(std::uint64_t handle, const NodeRef& node,
+                               Done<OpenedHandle> done) {
+    static_cast<void>(handle);
+    static_cast<void>(node);
+    return refuse(done);
+  }
 
   // Of kFeatureLeases: kNotSupported at once where the session has none.
 

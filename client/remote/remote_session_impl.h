@@ -51,6 +51,11 @@ class RemoteSessionImpl final : public RemoteSession {
   CallId sync(SyncRequest request, Done<Nothing> done) override;
   CallId stage(const StageRequest& request, Done<Nothing> done) override;
   CallId commit(const CommitRequest& request, Done<CommitReply> done) override;
+  bool can_prepare() const override;
+  CallId prepare(const PrepareRequest& request, Done<PrepareReply> done) override;
+  std::uint64_t reserve_handle() override { return engine_.new_handle(); }
+  CallId open_reserved(std::uint64_t handle, const NodeRef& node,
+                       Done<OpenedHandle> done) override;
   bool has_leases() const override;
   bool can_await_leases() const override;
   CallId lease(const LeaseRequest& request, Done<LeaseReply> done) override;

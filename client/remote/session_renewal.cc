@@ -11,7 +11,7 @@ namespace slipway {
 namespace {
 
 /// A session that lived this long was a good one: the next is made without waiting.
-constexpr std::chrono::seconds kGoodLife{30};
+constexpr std::chrono::seconds kGoodSessionLife{30};
 
 bool needs_person(ErrorCode code) {
   return code == ErrorCode::kAuthentication || code == ErrorCode::kVersionMismatch ||
@@ -41,7 +41,7 @@ void SessionKeeper::renew_loop() noexcept {
     } else if (const TimePoint now = SteadyClock::instance().now(); now < next_attempt_) {
       changed_.wait_until(lock, next_attempt_);
     } else {
-      if (now - adopted_ >= kGoodLife && !needs_login_)
+      if (now - adopted_ >= kGoodSessionLife && !needs_login_)
         renew_backoff_.reset();
       attempt(lock);
     }

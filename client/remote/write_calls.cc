@@ -38,13 +38,15 @@ Result<ChangeReply> decode_changed(ByteView body) {
 struct CommittedFile {
   VersionRecord base;
   std::uint64_t size = 0;
+  bool is_directory = false;  ///< one that was to be made
 };
 
 std::vector<CommittedFile> expected_of(const CommitRequest& request) {
   std::vector<CommittedFile> expected;
   expected.reserve(request.files.size());
   for (const CommitFile& file : request.files)
-    expected.push_back({file.base, file.size});
+    expected.push_back({file.base, file.size,
+                        file.make && file.make->kind == MakeKind::kDirectory});
   return expected;
 }
 
@@ -59,9 +61,14 @@ Result<CommitReply> decode_committed(ByteView body, const std::vector<CommittedF
     const CommitResult& file = reply.files[i];
     if (file.status == 0) {
       SLIPWAY_TRY(check_attributes(file.attributes));
-      if (file.attributes.type != FileType::kRegular ||
-          !same_file(file.attributes.version, expected[i].base) ||
-          file.attributes.version.size != expected[i].size)
+      // A directory that was there already may stand for the one that was to be made.
+      const bool is_expected =
+          expected[i].is_directory
+              ? file.attributes.type == FileType::kDirectory
+              : file.attributes.type == FileType::kRegular &&
+                    same_file(file.attributes.version, expected[i].base) &&
+                    file.attributes.version.size == expected[i].size;
+      if (!is_expected)
         return fail(ErrorCode::kProtocol, "a commit answers with what its file can't be");
     }
     if (!file.conflict_name.empty() && !is_valid_name(file.conflict_name))
@@ -225,6 +232,37 @@ CallId RemoteSessionImpl::commit(const CommitRequest& given, Done<CommitReply> d
   };
   return change(MessageType::kCommit, request, false, {},
                 answer_of<CommitReply>(decode, std::move(done)));
+}
+
+bool RemoteSessionImpl::can_prepare() const {
+  return has_leases() && (server().features & kFeaturePrepare) != 0;
+}
+
+CallId RemoteSessionImpl::prepare(const PrepareRequest& request, Done<PrepareReply> done) {
+  if (!can_prepare())
+    return refuse(done);
+  const auto decode = [files = request.files,
+                       directories = request.directories](ByteView body) -> Result<PrepareReply> {
+    SLIPWAY_TRY_ASSIGN(PrepareReply reply, decode_prepare_reply(body));
+    if (reply.files.size() > files || reply.directories.size() > directories)
+      return fail(ErrorCode::kProtocol, "more inodes were prepared than were asked for");
+    for (const auto* all : {&reply.files, &reply.directories})
+      for (const Attributes& attributes : *all)
+        SLIPWAY_TRY(check_attributes(attributes));
+    return reply;
+  };
+  return ask(MessageType::kPrepare, request, {},
+             answer_of<PrepareReply>(decode, std::move(done)));
+}
+
+CallId RemoteSessionImpl::open_reserved(std::uint64_t handle, const NodeRef& node,
+                                        Done<OpenedHandle> done) {
+  if (!can_write())
+    return refuse_write(done);
+  auto answer = std::make_unique<OpenAnswer>(handle, node, /*writable=*/true, std::move(done));
+  OpenAnswer* const open = answer.get();
+  return change(MessageType::kOpen, OpenRequest{handle, node, open_flags(true, options_)}, false, {},
+                std::move(answer), open);
 }
 
 bool RemoteSessionImpl::has_leases() const {

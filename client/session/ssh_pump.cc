@@ -23,7 +23,7 @@ constexpr std::size_t kBufferSize = 256 * 1024;
 /// libssh reads 4 KiB at a time; so many times before the socket gets its turn.
 constexpr int kReadsPerTurn = 64;
 constexpr std::chrono::milliseconds kFarewell{500};  ///< for what is still to be sent at the end
-constexpr std::chrono::seconds kExitPatience{1};     ///< between the channel's end and exit status
+constexpr std::chrono::seconds kExitWait{1};         ///< between the channel's end and exit status
 
 /// Bytes on their way in one direction.
 class Buffer {
@@ -254,7 +254,7 @@ class SshPump::Loop {
 
   /// The exit status comes after the end of the output.
   void await_exit_status() {
-    const auto until = std::chrono::steady_clock::now() + kExitPatience;
+    const auto until = std::chrono::steady_clock::now() + kExitWait;
     while (!end_.exit_status && end_.reason.empty() && ssh_is_connected(session()) != 0 &&
            ssh_channel_is_closed(channel_) == 0 && std::chrono::steady_clock::now() < until) {
       wait_for_network(until);

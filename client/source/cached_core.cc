@@ -61,7 +61,7 @@ StoreRun store_run(const Piece& piece) {
 }  // namespace
 
 CachedCore::CachedCore(BlockCache& cache, BlockSource& next, CachedSourceOptions options)
-    : cache_(cache), next_(next), link_(std::move(options.link)), held_(kHeldBytesMax) {}
+    : cache_(cache), next_(next), link_(std::move(options.link)), held_(kHeldBytesMax), zero_fill_(cache) {}
 
 void CachedCore::read(ReadId id, const SourceRead& request, std::shared_ptr<ReadSink> sink) {
   const bool prefetch = request.priority == Priority::kPrefetch;
@@ -224,6 +224,7 @@ void CachedCore::store(const std::shared_ptr<const Fetch>& fetch,
   runs.reserve(arrival->pieces.size());
   for (const Piece& piece : arrival->pieces)
     runs.push_back(store_run(piece));
+  const auto zeros = ZeroFill::add(*fetch->image, arrival->pieces, runs);
   const bool queued = cache_.store(
       fetch->image->cached, fetch->image->version, std::move(runs),
       [core = shared_from_this(), fetch, arrival, waiting] {
@@ -234,6 +235,7 @@ void CachedCore::store(const std::shared_ptr<const Fetch>& fetch,
     return;
   for (const Piece& piece : arrival->pieces)
     counters_.not_stored_bytes += piece.range.length;
+  ZeroFill::give_back(*fetch->image, zeros);
   settle_or_hold(*fetch, arrival);
   deliver_all(std::move(*waiting));
 }
@@ -249,6 +251,7 @@ void CachedCore::after_store(const Fetch& fetch, const std::shared_ptr<const Arr
     flights_.settle(fetch.key, arrival.get());
   else
     settle_or_hold(fetch, arrival);
+  zero_fill_.after_store(*fetch.image);
 }
 
 void CachedCore::settle_or_hold(const Fetch& fetch, const std::shared_ptr<const Arrival>& arrival) {

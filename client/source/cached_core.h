@@ -5,6 +5,7 @@
 #include "source/flight_table.h"
 #include "source/held_arrivals.h"
 #include "source/link_estimate.h"
+#include "source/zero_fill.h"
 
 #include <atomic>
 #include <cstdint>
@@ -69,6 +70,7 @@ class CachedCore : public std::enable_shared_from_this<CachedCore> {
   FlightTable flights_;
   mutable Guarded<ReadTable> reads_;  ///< those that wait, for cancel()
   HeldArrivals held_;
+  ZeroFill zero_fill_;
   CachedCounters counters_;
 };
 

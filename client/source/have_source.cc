@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/unique_fd.h"
 #include "base/worker.h"
+#include "source/copy_notes.h"
 #include "source/delivery.h"
 #include "source/image_manifest.h"
 #include "source/local_copy.h"
@@ -40,6 +41,7 @@ struct HaveRead {
 /// Leaves under way. Reads of its regions wait for it.
 struct Asking {
   std::shared_ptr<ImageManifest> known;
+  std::uint64_t generation = 0;  ///< of the image's cached file
   std::uint64_t first = 0;
   std::uint32_t count = 0;
   std::vector<std::shared_ptr<HaveRead>> reads;
@@ -49,7 +51,19 @@ class DiskHaveSource final : public HaveSource {
  public:
   DiskHaveSource(BlockSource& next, RemoteSession& remote, BlockCache& cache, HaveSet& have,
                  const ExportKey& owner)
-      : next_(next), remote_(remote), have_(have), owner_(owner), copy_(cache, have, owner) {}
+      : next_(next),
+        remote_(remote),
+        have_(have),
+        owner_(owner),
+        copy_(cache, have, owner),
+        copies_(have) {
+    cache.keep_superseded();
+  }
+
+  ~DiskHaveSource() override {
+    worker_.stop();
+    copies_.note_all();
+  }
 
   std::uint64_t copied_bytes() const noexcept override { return copied_; }
 
@@ -147,6 +161,7 @@ class DiskHaveSource final : public HaveSource {
       }
       mine = asking->emplace(asking->end());
       mine->known = image.manifest;
+      mine->generation = image.cached->generation();
       mine->first = region;
       mine->count =
           static_cast<std::uint32_t>(std::min<std::uint64_t>(kRegionsAhead, regions - region));
@@ -164,6 +179,7 @@ class DiskHaveSource final : public HaveSource {
       asked = std::move(*mine);
       asking->erase(mine);
     }
+    copies_.note_but(asked.generation);  // before anybody looks for what these leaves name
     if (reply) {
       std::uint64_t region = asked.first;
       for (const Bytes& leaves : reply->regions) {
@@ -184,7 +200,7 @@ class DiskHaveSource final : public HaveSource {
       return true;
     log_warning("hashes that do not fit the manifest came");
     if (!known.pinned())
-      known.distrust();
+      known.refute();
     return false;
   }
 
@@ -198,6 +214,7 @@ class DiskHaveSource final : public HaveSource {
       if (!found.pieces.empty()) {
         for (const Piece& piece : found.pieces)
           copied_ += piece.range.length;
+        copies_.hold_back(places_of(image, found.pieces));
         read->request.ranges = std::move(found.rest);
         deliver(*read, std::move(found.pieces));
       }
@@ -228,9 +245,14 @@ class DiskHaveSource final : public HaveSource {
   }
 
   void note(const Image& image, std::span<const Piece> pieces) {
-    if (!is_known(image))
-      return;
+    have_.note(places_of(image, pieces));
+  }
+
+  /// Where the content of pieces that fit their leaves goes.
+  std::vector<HaveEntry> places_of(const Image& image, std::span<const Piece> pieces) const {
     std::vector<HaveEntry> entries;
+    if (!is_known(image))
+      return entries;
     for (const Piece& piece : pieces) {
       if (piece.kind != PieceKind::kBytes || piece.young)
         continue;
@@ -240,7 +262,7 @@ class DiskHaveSource final : public HaveSource {
               {*leaf, {owner_, image.version.id, image.cached->generation(), unit_of(at)}});
       }
     }
-    have_.note(entries);
+    return entries;
   }
 
   BlockSource& next_;
@@ -248,6 +270,7 @@ class DiskHaveSource final : public HaveSource {
   HaveSet& have_;
   const ExportKey owner_;
   LocalCopy copy_;
+  CopyNotes copies_;
   std::atomic<std::uint64_t> copied_{0};
   std::atomic<ReadId> next_id_{1};
   Guarded<std::unordered_map<ReadId, std::shared_ptr<HaveRead>>> table_;

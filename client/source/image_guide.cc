@@ -1,6 +1,8 @@
 #include "source/image_guide.h"
 
 #include "base/log.h"
+#include "manifest/image_facts.h"
+#include "source/image_search.h"
 #include "source/prefetcher.h"
 #include "source/touch_recorder.h"
 
@@ -94,63 +96,13 @@ struct ImageGuide::Shared {
   Stats stats;
 };
 
-class ImageGuide::Search : public std::enable_shared_from_this<Search> {
- public:
-  Search(RemoteSession& remote, ManifestLoader& loader, std::function<void(Found)> done)
-      : remote_(remote), loader_(loader), done_(std::move(done)) {}
-
-  void start(const NodeRef& node, const std::string* role, bool manifest) {
-    const auto self = shared_from_this();
-    awaited_ = 1U + (role != nullptr ? 1U : 0U) + (manifest ? 1U : 0U);
-    if (manifest)
-      load_ = loader_.load(node, [self](ManifestLoader::Loaded loaded) {
-        self->found_.manifest = std::move(loaded);
-        self->arrive();
-      });
-    if (role != nullptr)
-      profile_ = remote_.profile({node, *role}, [self](Result<ProfileReply> reply) {
-        self->take_profile(std::move(reply));
-        self->arrive();
-      });
-    arrive();
-  }
-
-  void cancel() {
-    if (load_ != nullptr)
-      loader_.cancel(*load_);
-    if (profile_ != 0)
-      remote_.cancel(profile_);
-  }
-
- private:
-  void take_profile(Result<ProfileReply> reply) {
-    if (!reply || reply->profile.empty())
-      return;
-    if (Result<Profile> profile = decode_profile(reply->profile))
-      found_.profile = std::move(*profile);
-    else
-      log_warning("a working set can't be read: {}", profile.error().message);
-  }
-
-  void arrive() {
-    if (--awaited_ == 0)
-      std::exchange(done_, nullptr)(std::move(found_));
-  }
-
-  RemoteSession& remote_;
-  ManifestLoader& loader_;
-  std::function<void(Found)> done_;
-  std::atomic<unsigned> awaited_{0};
-  Found found_;  ///< each part is written by one answer, and read after the last
-  std::shared_ptr<ManifestLoader::Load> load_;
-  CallId profile_ = 0;
-};
-
-ImageGuide::ImageGuide(RemoteSession& remote, Prefetcher& prefetcher, ImageGuideOptions options)
+ImageGuide::ImageGuide(RemoteSession& remote, Prefetcher& prefetcher, ImageGuideOptions options,
+                       std::unique_ptr<WholeFiles> whole)
     : remote_(remote),
       prefetcher_(prefetcher),
       options_(std::move(options)),
       loader_(remote, options_.kept_heads, options_.export_key),
+      whole_(std::move(whole)),
       shared_(std::make_shared<Shared>(remote)) {}
 
 ImageGuide::~ImageGuide() = default;
@@ -162,6 +114,8 @@ std::shared_ptr<ImageGuide::Search> ImageGuide::search(const NodeRef& node, std:
   const bool manifest = pin_of(node.path) || (large && options_.manifests);
   const bool profile =
       large && options_.profiles != ProfileMode::kOff && !is_known(node.expected, size);
+  if (whole_ != nullptr && options_.bulk)
+    whole_->opening(node, size);
   search->start(node, profile ? &options_.role : nullptr, manifest);
   return search;
 }
@@ -248,13 +202,23 @@ std::shared_ptr<const void> ImageGuide::opened(const NodeRef& node,
   return open;
 }
 
+/// A file of some hundred kilobytes is read in more than one piece: the first one brings all. Smaller
+/// ones come with their first read anyway.
+bool ImageGuide::comes_whole(const Open& open) const {
+  const std::uint64_t size = open.image->version.size;
+  const std::string& path = open.node.path;
+  return options_.bulk && size > kBlockSize &&
+         plan_by_name(std::string_view(path).substr(path.rfind('/') + 1), size) ==
+             TransferPlan::kWhole;
+}
+
 void ImageGuide::start_transfer(const Open& open) {
   const std::shared_ptr<ImageManifest>& known = open.image->manifest;
   TransferOrder order;
   order.image = open.image;
   order.recorder = open.image->touches;
   order.work.working_set = open.working_set;
-  order.work.everything = open.everything;
+  order.work.everything = open.everything || comes_whole(open);
   if (known != nullptr) {
     order.work.first = known->manifest().first;
     order.work.everything |= options_.bulk && known->manifest().plan == TransferPlan::kBulk;
@@ -329,8 +293,14 @@ void ImageGuide::flush(TimePoint deadline) {
 }
 
 ImageGuide::Stats ImageGuide::stats() const {
-  const std::lock_guard lock(shared_->mutex);
-  return shared_->stats;
+  Stats stats;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    stats = shared_->stats;
+  }
+  if (whole_ != nullptr)
+    stats.whole = whole_->stats();
+  return stats;
 }
 
 }  // namespace slipway

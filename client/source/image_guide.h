@@ -6,6 +6,7 @@
 #include "source/block_source.h"
 #include "source/bulk_transfer.h"
 #include "source/manifest_loader.h"
+#include "source/whole_files.h"
 
 #include <cstdint>
 #include <functional>
@@ -23,7 +24,7 @@ enum class ProfileMode { kOff, kUse, kLearn };
 
 struct ImageGuideOptions {
   bool manifests = true;
-  bool bulk = true;  ///< images with the plan `bulk` are fetched whole from their open on
+  bool bulk = true;  ///< images with the plans `bulk` and `whole` are fetched whole
   ProfileMode profiles = ProfileMode::kLearn;
   std::string role = "start";
   /// Paths within the mount and the only content that may be read there.
@@ -33,12 +34,15 @@ struct ImageGuideOptions {
 };
 
 /// What is known of an image before its first read, and what its opening sets off: the manifest and
-/// the learned working set are asked for together with the open itself, then the prefetch starts,
+/// the learned working set are asked for together with the open itself, for a small file the others
+/// of its directory are looked for, then the prefetch starts,
 /// and at the last close what this start has touched goes to the server. Any thread may call
 /// anything. `remote`, `prefetcher` must outlive it.
 class ImageGuide {
  public:
-  ImageGuide(RemoteSession& remote, Prefetcher& prefetcher, ImageGuideOptions options);
+  /// `whole`: null leaves small files to demand.
+  ImageGuide(RemoteSession& remote, Prefetcher& prefetcher, ImageGuideOptions options,
+             std::unique_ptr<WholeFiles> whole = nullptr);
   ~ImageGuide();
   ImageGuide(const ImageGuide&) = delete;
   ImageGuide& operator=(const ImageGuide&) = delete;
@@ -82,6 +86,7 @@ class ImageGuide {
     std::uint64_t manifests = 0;           ///< images opened with one
     std::uint64_t profiles_sent = 0;
     std::uint64_t profiles_received = 0;
+    WholeFiles::Stats whole;
   };
 
   Stats stats() const;
@@ -91,6 +96,7 @@ class ImageGuide {
   struct Open;
   struct Shared;
 
+  bool comes_whole(const Open& open) const;
   void start_transfer(const Open& open);
   void close(const Open& open);
 
@@ -102,6 +108,7 @@ class ImageGuide {
   Prefetcher& prefetcher_;
   const ImageGuideOptions options_;
   ManifestLoader loader_;
+  const std::unique_ptr<WholeFiles> whole_;
   const std::shared_ptr<Shared> shared_;  ///< owners: this, the tokens, calls under way
 };
 

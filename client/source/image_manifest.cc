@@ -6,7 +6,37 @@
 namespace slipway {
 
 ImageManifest::ImageManifest(Manifest manifest, bool pinned)
-    : manifest_(std::move(manifest)), pinned_(pinned) {}
+    : manifest_(std::move(manifest)), pinned_(pinned) {
+  for (std::uint64_t region = 0; region < manifest_.regions.size(); ++region) {
+    if (leaf_count(manifest_, region) == 0)
+      units_in_zero_regions_ += units_in_region(manifest_.size(), region);
+  }
+}
+
+bool ImageManifest::claim_zeros(std::uint64_t region) {
+  auto claimed = claimed_.lock();
+  if (region >= claimed->size())
+    claimed->resize(region + 1);
+  const bool is_new = !(*claimed)[region];
+  (*claimed)[region] = true;
+  return is_new;
+}
+
+void ImageManifest::release_zeros(std::uint64_t region) {
+  auto claimed = claimed_.lock();
+  if (region < claimed->size())
+    (*claimed)[region] = false;
+}
+
+std::vector<std::uint64_t> ImageManifest::take_claimed() {
+  const std::vector<bool> claimed = std::exchange(*claimed_.lock(), {});
+  std::vector<std::uint64_t> regions;
+  for (std::uint64_t region = 0; region < claimed.size(); ++region) {
+    if (claimed[region])
+      regions.push_back(region);
+  }
+  return regions;
+}
 
 bool ImageManifest::has_leaves(std::uint64_t region) const {
   if (region >= manifest_.regions.size() || leaf_count(manifest_, region) == 0)

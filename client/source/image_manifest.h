@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <vector>
 
 namespace slipway {
 
@@ -37,6 +38,14 @@ class ImageManifest {
   /// REQUIRES: not pinned.
   void distrust() noexcept { trusted_.store(false, std::memory_order_release); }
 
+  /// Content says otherwise. REQUIRES: not pinned.
+  void refute() noexcept {
+    refuted_.store(true, std::memory_order_release);
+    distrust();
+  }
+
+  bool refuted() const noexcept { return refuted_.load(std::memory_order_acquire); }
+
   bool has_leaves(std::uint64_t region) const;
 
   /// May the region's zero map be used? That of a pinned image only once its leaves have come: the
@@ -59,6 +68,16 @@ class ImageManifest {
 
   void set_kin(Kin kin) noexcept { kin_.store(kin, std::memory_order_relaxed); }
 
+  /// Notes that the zeros of a region are stored in the cache; false when they were noted before.
+  bool claim_zeros(std::uint64_t region);
+  /// They were not stored after all.
+  void release_zeros(std::uint64_t region);
+  /// Those that are noted, and no longer.
+  std::vector<std::uint64_t> take_claimed();
+
+  /// Units of the regions that are all zero; nothing is ever read from those.
+  std::uint64_t units_in_zero_regions() const noexcept { return units_in_zero_regions_; }
+
   /// Can the unit at `offset` be zero?
   Verdict check_zero(std::uint64_t offset) const noexcept;
 
@@ -77,9 +96,12 @@ class ImageManifest {
 
   const Manifest manifest_;
   const bool pinned_;
+  std::uint64_t units_in_zero_regions_ = 0;
   std::atomic<bool> trusted_{true};
+  std::atomic<bool> refuted_{false};
   std::atomic<Kin> kin_{Kin::kUnknown};
   mutable Guarded<Table> table_;
+  Guarded<std::vector<bool>> claimed_;  ///< by region; grows as far as is needed
 };
 
 }  // namespace slipway

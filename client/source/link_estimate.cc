@@ -2,17 +2,9 @@
 
 #include "remote/remote_session.h"
 
-#include <chrono>
 #include <utility>
 
 namespace slipway {
-
-namespace {
-
-/// RemoteSession::status() builds strings under its locks, so reads don't ask it each time.
-constexpr std::chrono::nanoseconds kLookEvery = std::chrono::milliseconds(250);
-
-}  // namespace
 
 LinkEstimateFn link_estimate_of(const RemoteSession& remote) {
   return [&remote] {
@@ -21,11 +13,18 @@ LinkEstimateFn link_estimate_of(const RemoteSession& remote) {
   };
 }
 
-LinkGauge::LinkGauge(LinkEstimateFn estimate) : estimate_(std::move(estimate)) {}
+// RemoteSession::status() builds strings under its locks, so reads don't ask it each time.
+LinkGauge::LinkGauge(LinkEstimateFn estimate, Duration look_every, const Clock& clock)
+    : estimate_(std::move(estimate)), look_every_(look_every), clock_(clock) {}
 
 std::uint64_t LinkGauge::pipe_bytes() const {
   look();
   return pipe_bytes_.load(std::memory_order_relaxed);
+}
+
+double LinkGauge::rtt_ms() const {
+  look();
+  return rtt_ms_.load(std::memory_order_relaxed);
 }
 
 std::uint64_t LinkGauge::received() const {
@@ -36,15 +35,13 @@ std::uint64_t LinkGauge::received() const {
 void LinkGauge::look() const {
   if (!estimate_)
     return;
-  const std::int64_t now = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                               std::chrono::steady_clock::now().time_since_epoch())
-                               .count();
-  std::int64_t due = next_look_.load(std::memory_order_relaxed);
+  const Duration::rep now = clock_.now().time_since_epoch().count();
+  Duration::rep due = next_look_.load(std::memory_order_relaxed);
   // Of several threads that find it due, the one that moves the time on asks.
-  if (now >= due && next_look_.compare_exchange_strong(due, now + kLookEvery.count()))
-  {
+  if (now >= due && next_look_.compare_exchange_strong(due, now + look_every_.count())) {
     const LinkEstimate estimate = estimate_();
     pipe_bytes_.store(estimate.pipe_bytes(), std::memory_order_relaxed);
+    rtt_ms_.store(estimate.rtt_ms, std::memory_order_relaxed);
     received_.store(estimate.received, std::memory_order_relaxed);
   }
 }

@@ -1,6 +1,9 @@
 #pragma once
 
+#include "base/clock.h"
+
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -30,9 +33,12 @@ LinkEstimateFn link_estimate_of(const RemoteSession& remote);
 /// Asks a LinkEstimateFn at most a few times a second, so that every read may look. Any thread.
 class LinkGauge {
  public:
-  explicit LinkGauge(LinkEstimateFn estimate);
+  explicit LinkGauge(LinkEstimateFn estimate, Duration look_every = std::chrono::milliseconds(250),
+                     const Clock& clock = SteadyClock::instance());
 
   std::uint64_t pipe_bytes() const;
+
+  double rtt_ms() const;
 
   /// Bytes received, when it was asked last.
   std::uint64_t received() const;
@@ -41,8 +47,11 @@ class LinkGauge {
   void look() const;
 
   const LinkEstimateFn estimate_;
-  mutable std::atomic<std::int64_t> next_look_{0};  ///< steady clock, nanoseconds
+  const Duration look_every_;
+  const Clock& clock_;
+  mutable std::atomic<Duration::rep> next_look_{0};  ///< of the clock
   mutable std::atomic<std::uint64_t> pipe_bytes_{0};
+  mutable std::atomic<double> rtt_ms_{0};
   mutable std::atomic<std::uint64_t> received_{0};
 };
 

@@ -44,13 +44,12 @@ bool LocalCopy::copy_unit(const Image& image, const ByteRange& unit, Files& file
   const auto place = have_.find(owner_, *leaf);
   if (!place)
     return false;
-  auto [slot, is_new] = files.try_emplace(place->file);
+  auto [slot, is_new] = files.try_emplace(place->generation);
   if (is_new)
-    slot->second = cache_.find_file(place->owner, place->file);
+    slot->second = cache_.find_generation(place->owner, place->file, place->generation);
   const std::shared_ptr<CachedFile>& file = slot->second;
   const std::uint64_t offset = place->unit * kUnitSize;
-  if (file == nullptr || file->generation() != place->generation ||
-      offset >= file->version().size || file->version().size - offset < unit.length)
+  if (file == nullptr || offset >= file->version().size || file->version().size - offset < unit.length)
     return false;
   const CacheLookup there = file->lookup({offset, unit.length});
   if (there.runs.size() != 1 || there.runs.front().kind != RunKind::kData)

@@ -33,7 +33,7 @@ class LocalCopy {
   void judge(ImageManifest& known, std::uint64_t region);
 
  private:
-  using Files = std::map<FileId, std::shared_ptr<CachedFile>>;
+  using Files = std::map<std::uint64_t, std::shared_ptr<CachedFile>>;  ///< by generation
 
   bool copy_unit(const Image& image, const ByteRange& unit, Files& files, Bytes& to);
 

@@ -60,11 +60,11 @@ Status contradict(ImageManifest& known, std::string_view what, std::uint64_t whi
     return fail(ErrorCode::kCorrupt, "{} {} is not of the pinned image", what, which);
   }
   log_warning("{} {} contradicts the image's manifest, which is not used any more", what, which);
-  known.distrust();
+  known.refute();
   return {};
 }
 
-std::uint64_t units_in(std::uint64_t bytes) {
+std::uint64_t units_of(std::uint64_t bytes) {
   return round_up(bytes, kUnitSize) / kUnitSize;
 }
 
@@ -76,7 +76,7 @@ ReplyDecoder::ReplyDecoder(std::shared_ptr<const Image> image, std::vector<ReadE
   for (const ReadExtent& extent : extents_) {
     first_.push_back(units);
     const ByteRange range = clamp_to_size({extent.offset, extent.length}, image_->version.size);
-    units += units_in(range.length);
+    units += units_of(range.length);
   }
   seen_.resize(units);
 }
@@ -149,7 +149,7 @@ Status ReplyDecoder::decode_segment(const Segment& segment, ByteView stored, con
   if (segment.kind == SegmentKind::kLeaves)
     return learn_leaves(segment, stored);
   SLIPWAY_TRY_ASSIGN(const std::size_t first, find(segment));
-  const std::size_t count = units_in(segment.length);
+  const std::size_t count = units_of(segment.length);
   const auto begin = seen_.begin() + static_cast<std::ptrdiff_t>(first);
   const auto end = begin + static_cast<std::ptrdiff_t>(count);
   if (std::find(begin, end, false) == end)

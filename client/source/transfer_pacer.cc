@@ -6,16 +6,31 @@
 namespace slipway {
 
 std::uint64_t TransferPacer::window() const {
-  const std::uint64_t pipe = link_.pipe_bytes();
-  if (pipe == 0)
+  if (!is_measured_)
     return kWindowUnknown;
-  double ratio = kRatioUnknown;
-  {
-    const std::lock_guard lock(mutex_);
-    ratio = ratio_;
-  }
+  const std::uint64_t known = link_.pipe_bytes();  // may ask the session: not under the lock
+  const TimePoint now = clock_.now();
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t pipe = std::max(known, now - pipe_at_ < kRateKept ? pipe_ : 0);
   const std::uint64_t wire = std::min(std::max(3 * pipe, kWireMin), kWindowMax);
-  return std::min(static_cast<std::uint64_t>(ratio * static_cast<double>(wire)), kWindowMax);
+  return std::min(static_cast<std::uint64_t>(ratio_ * static_cast<double>(wire)), kWindowMax);
+}
+
+/// Over some round trips, because what a lost packet had held back comes as a burst.
+void TransferPacer::learn_rate(std::uint64_t received, double rtt_ms, TimePoint now) {
+  using Seconds = std::chrono::duration<double>;
+  const Seconds rtt(std::chrono::duration<double, std::milli>{rtt_ms});
+  const Seconds elapsed = now - rate_since_;
+  if (elapsed < std::max<Seconds>(2 * rtt, kRateSampleMin))
+    return;
+  const auto pipe = static_cast<std::uint64_t>(
+      static_cast<double>(received - rate_received_) / elapsed.count() * rtt.count());
+  if (pipe >= pipe_ || now - pipe_at_ >= kRateKept) {
+    pipe_ = pipe;
+    pipe_at_ = now;
+  }
+  rate_since_ = now;
+  rate_received_ = received;
 }
 
 void TransferPacer::learn_ratio(std::uint64_t received) {
@@ -33,9 +48,15 @@ void TransferPacer::learn_ratio(std::uint64_t received) {
 
 bool TransferPacer::reserve(std::uint64_t bytes) {
   const std::uint64_t most = window();
+  const std::uint64_t received = link_.received();
+  const TimePoint now = clock_.now();
   const std::lock_guard lock(mutex_);
   if (reads_ > 0 && bytes_ + bytes > most)
     return false;
+  if (reads_ == 0) {
+    rate_since_ = now;
+    rate_received_ = received;
+  }
   bytes_ += bytes;
   ++reads_;
   return true;
@@ -43,12 +64,15 @@ bool TransferPacer::reserve(std::uint64_t bytes) {
 
 void TransferPacer::release(std::uint64_t bytes) {
   const std::uint64_t received = link_.received();  // may ask the session: not under the lock
+  const double rtt_ms = link_.rtt_ms();
+  const TimePoint now = clock_.now();
   const std::lock_guard lock(mutex_);
   assert(reads_ > 0 && bytes_ >= bytes);
   bytes_ -= bytes;
   --reads_;
   released_ += bytes;
   learn_ratio(received);
+  learn_rate(received, rtt_ms, now);
   ++wakes_;
   changed_.notify_all();
 }

@@ -13,7 +13,7 @@ constexpr Duration kLookPause = std::chrono::seconds(60);  // at most, between t
 constexpr Duration kWantedLook = std::chrono::milliseconds(20);
 constexpr Duration kOpenLook = std::chrono::milliseconds(200);  // and it may be open for long
 
-TimePoint now() noexcept {
+TimePoint steady_now() noexcept {
   return SteadyClock::instance().now();
 }
 
@@ -32,7 +32,7 @@ LeaseKeeper::LeaseKeeper(const LeaseOptions& options, RemoteSession& remote, Lea
       thread_([this] { run(); }) {}
 
 LeaseKeeper::~LeaseKeeper() {
-  end(now());
+  end(steady_now());
 }
 
 std::string LeaseKeeper::group_of_locked(const std::string& path) const {
@@ -94,7 +94,7 @@ void LeaseKeeper::end_hold(const std::vector<std::string>& groups) {
   const std::lock_guard lock(mutex_);
   for (const std::string& name : groups)
     if (const auto found = groups_.find(whole_export_ ? "" : name); found != groups_.end()) {
-      found->second.end_hold(now());
+      found->second.end_hold(steady_now());
       poked_ = poked_ || found->second.is_wanted();
     }
   if (poked_)
@@ -181,7 +181,7 @@ LeaseGroup::View LeaseKeeper::view_locked(const std::string& name, const Uses& u
   view.ending = ending_;
   view.crowded = groups_.size() > options_.kept_max;
   view.told = await_.is_told();
-  view.now = now();
+  view.now = steady_now();
   return view;
 }
 
@@ -196,7 +196,7 @@ void LeaseKeeper::take_answers_locked(const Uses& uses, Work& work) {
       continue;
     }
     if (answer.action == LeaseAction::kList) {
-      for (const std::string& ours : adoption_.take(answer.reply, now()))
+      for (const std::string& ours : adoption_.take(answer.reply, steady_now()))
         group_locked(ours).adopt();
       continue;
     }
@@ -209,7 +209,7 @@ void LeaseKeeper::take_answers_locked(const Uses& uses, Work& work) {
 
 void LeaseKeeper::take_news_locked(const Result<LeaseReply>& reply, const Uses& uses, Work& work) {
   const bool was_told = await_.is_told();
-  await_.take(reply, now());
+  await_.take(reply, steady_now());
   if (reply ? reply->more : was_told)  // from now on nobody tells
     for (auto& [name, group] : groups_)
       group.look();
@@ -233,9 +233,9 @@ void LeaseKeeper::take_step_locked(const std::string& name, LeaseGroup::Step ste
     for (LeaseQuestions::Question& question : questions_.take_of(name))
       work.over.emplace_back(std::move(question.done), fail(*step.failed));
   if (step.delayed)
-    questions_.delay(name, now() + options_.wait);
+    questions_.delay(name, steady_now() + options_.wait);
   if (step.unsure)
-    adoption_.begin(now() + options_.again);
+    adoption_.begin(steady_now() + options_.again);
   work.kick = work.kick || step.kick;
 }
 
@@ -260,7 +260,7 @@ void LeaseKeeper::plan_locked(const Uses& uses, Work& work) {
     take_step_locked(item->first, item->second.plan(view), work);
     item = item->second.is_over(view) ? groups_.erase(item) : std::next(item);
   }
-  if (auto look = adoption_.plan(now()))
+  if (auto look = adoption_.plan(steady_now()))
     work.calls.emplace_back("", std::move(*look));
   plan_await_locked(work);
 }
@@ -268,7 +268,7 @@ void LeaseKeeper::plan_locked(const Uses& uses, Work& work) {
 void LeaseKeeper::plan_await_locked(Work& work) {
   if (!is_awaiting_locked())
     return;
-  if (auto question = await_.plan(now()))
+  if (auto question = await_.plan(steady_now()))
     work.calls.emplace_back("", std::move(*question));
 }
 
@@ -285,7 +285,7 @@ TimePoint LeaseKeeper::next_look_locked(const Uses& uses) const {
       const bool is_open = use != uses.end() && use->second.open;
       pause = std::min(pause, is_open ? kOpenLook : kWantedLook);
     }
-  const TimePoint next = now() + pause;
+  const TimePoint next = steady_now() + pause;
   return is_awaiting_locked() ? std::min(next, await_.next()) : next;
 }
 
@@ -299,7 +299,7 @@ void LeaseKeeper::answer_questions_locked(Work& work) {
   };
   for (LeaseQuestions::Question& question : questions_.take_if(all_held))
     work.over.emplace_back(std::move(question.done), make_hold_locked(question.groups));
-  const auto is_late = [at = now()](const LeaseQuestions::Question& question) {
+  const auto is_late = [at = steady_now()](const LeaseQuestions::Question& question) {
     return at >= question.deadline;
   };
   for (LeaseQuestions::Question& question : questions_.take_if(is_late))
@@ -320,7 +320,7 @@ std::vector<LeaseStatus> LeaseKeeper::status() const {
   std::vector<LeaseStatus> all;
   const std::lock_guard lock(mutex_);
   for (const auto& [name, group] : groups_) {
-    all.push_back(group.status(now()));
+    all.push_back(group.status(steady_now()));
     all.back().group = name;
   }
   return all;

@@ -31,7 +31,7 @@ void LogReplay::on_checkpoint(const LogCheckpoint& checkpoint, const LogPlace&) 
   checkpoint_ = std::max(checkpoint_, checkpoint.number);
   for (const std::uint64_t number : checkpoint.files) {
     const auto found = files_.find(number);
-    if (found == files_.end() || found->second.active.changes.empty())
+    if (found == files_.end() || found->second.active.empty())
       continue;
     Layer closed = std::exchange(found->second.active, {});
     closed.checkpoint = checkpoint.number;
@@ -57,20 +57,42 @@ void LogReplay::on_applied(const LogApplied& applied, const LogPlace&) {
       continue;
     Layer all;
     closed.push_back(std::move(replayed.active));
-    for (Layer& layer : closed)
+    for (Layer& layer : closed) {
       all.changes.insert(all.changes.end(), std::make_move_iterator(layer.changes.begin()),
                          std::make_move_iterator(layer.changes.end()));
+      if (layer.making)
+        all.making = std::move(layer.making);
+    }
     closed.clear();
     replayed.active = std::move(all);
   }
 }
 
 void LogReplay::on_rename(std::uint64_t file, const std::string& path, const LogPlace&) {
-  if (const auto found = files_.find(file); found != files_.end())
-    found->second.what.path = path;
+  const auto found = files_.find(file);
+  if (found == files_.end())
+    return;
+  found->second.what.path = path;
+  if (found->second.active.making)
+    replace(path, file);
+}
+
+/// A file of our making that got this name replaced another one of our making, if that had it.
+void LogReplay::replace(const std::string& path, std::uint64_t by) {
+  std::erase_if(files_, [&](const auto& item) {
+    return item.first != by && item.second.active.making && item.second.what.path == path;
+  });
 }
 
 void LogReplay::on_forget(std::uint64_t file, const LogPlace&) { files_.erase(file); }
+
+void LogReplay::on_make(std::uint64_t file, const LogMake& make, const LogPlace& place) {
+  const auto found = files_.find(file);
+  if (found == files_.end())
+    return;  // the log declares before it appends
+  found->second.active.making = WrittenFile::Making{make, place.data};
+  found->second.newest = place.sequence;
+}
 
 std::shared_ptr<WrittenFile> LogReplay::build(std::uint64_t number, const Replayed& replayed) {
   const LogFile& what = replayed.what;
@@ -79,6 +101,8 @@ std::shared_ptr<WrittenFile> LogReplay::build(std::uint64_t number, const Replay
   std::uint64_t size = what.base.size;
   const auto layer_of = [&](const Layer& layer) {
     ContentLayer content(size);
+    if (layer.making)
+      file->mtime_ = layer.making->what.mtime;
     for (const auto& [change, data] : layer.changes) {
       content.apply(change, data);
       file->mtime_ = change.mtime;
@@ -88,7 +112,8 @@ std::shared_ptr<WrittenFile> LogReplay::build(std::uint64_t number, const Replay
   };
   for (const Layer& layer : replayed.closed)
     file->closed_.push_back(
-        {layer.checkpoint, std::make_shared<const ContentLayer>(layer_of(layer))});
+        {layer.checkpoint, std::make_shared<const ContentLayer>(layer_of(layer)), layer.making});
+  file->making_ = replayed.active.making;
   file->active_ = layer_of(replayed.active);
   file->newest_ = replayed.newest;
   return file;

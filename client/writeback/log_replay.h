@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -25,6 +27,7 @@ class LogReplay final : public LogVisitor {
   void on_applied(const LogApplied& applied, const LogPlace& place) override;
   void on_rename(std::uint64_t file, const std::string& path, const LogPlace& place) override;
   void on_forget(std::uint64_t file, const LogPlace& place) override;
+  void on_make(std::uint64_t file, const LogMake& make, const LogPlace& place) override;
 
   struct Found {
     std::uint64_t owner_mismatches = 0;  ///< files with unsent writes of another export
@@ -39,6 +42,9 @@ class LogReplay final : public LogVisitor {
   struct Layer {
     std::uint64_t checkpoint = 0;
     std::vector<std::pair<LogChange, LogData>> changes;
+    std::optional<WrittenFile::Making> making;
+
+    bool empty() const { return changes.empty() && !making; }
   };
 
   struct Replayed {
@@ -47,9 +53,10 @@ class LogReplay final : public LogVisitor {
     Layer active;
     std::uint64_t newest = 0;  ///< change
 
-    bool is_clean() const { return closed.empty() && active.changes.empty(); }
+    bool is_clean() const { return closed.empty() && active.empty(); }
   };
 
+  void replace(const std::string& path, std::uint64_t by);
   static std::shared_ptr<WrittenFile> build(std::uint64_t number, const Replayed& replayed);
 
   std::unordered_map<std::uint64_t, Replayed> files_;

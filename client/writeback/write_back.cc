@@ -3,20 +3,14 @@
 #include "base/log.h"
 #include "writeback/checkpoint_sender.h"
 #include "writeback/log_replay.h"
+#include "writeback/wall_clock.h"
 
 #include <algorithm>
-#include <ctime>
 #include <filesystem>
 #include <utility>
 
 namespace slipway {
 namespace {
-
-Timestamp wall_clock() noexcept {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  return {now.tv_sec, static_cast<std::uint32_t>(now.tv_nsec)};
-}
 
 /// With 256 extents to a part a server takes 16 times as much.
 constexpr std::uint64_t kCheckpointChangesMax = std::uint64_t{1} << 20;
@@ -84,6 +78,7 @@ Status WriteBack::recover() {
       closed.insert(layer.checkpoint);
     by_number_.emplace(file->number(), file);
     by_id_[file->named_.id] = file;
+    recover_name(file);
     recovered_bytes_ += file->unsent_bytes();
   }
   oldest_ = SteadyClock::instance().now() - options_.age;
@@ -158,10 +153,12 @@ Result<TakenChange> WriteBack::take(const std::shared_ptr<WrittenFile>& file, Lo
   if (is_full(data.size()))
     SLIPWAY_TRY(close_if_full(data.size()));
   const std::shared_lock gate(gate_);
-  if (is_paused(*file))
+  if (is_paused(file->named().path))
     return fail(ErrorCode::kBusy, "the file's name is changing");
   SLIPWAY_TRY_ASSIGN(const WrittenFile::Changed changed, file->change(*log_, change, data));
   written_bytes_ += data.size();
+  if (file->is_orphan())  // it goes nowhere
+    return TakenChange{changed.number, changed.size, change.mtime, changed.unsent};
   ++open_changes_;
   open_bytes_ += static_cast<std::uint64_t>(changed.unsent_more);
   const std::uint64_t unsent =
@@ -278,7 +275,7 @@ std::vector<WrittenUse> WriteBack::uses() const {
   for (const auto& [number, file] : by_number_) {
     const std::lock_guard locked(file->mutex_);
     const bool is_clean = file->is_clean_locked();
-    if (is_clean && file->handles_.empty())
+    if ((is_clean && file->handles_.empty()) || file->orphan_)
       continue;
     const std::uint64_t bytes = file->unsent_bytes_locked();
     uses.push_back({file->named_.path, is_clean ? 0 : std::max<std::uint64_t>(bytes, 1),
@@ -301,6 +298,8 @@ void WriteBack::count_unsent() {
   std::uint64_t files = 0;
   std::uint64_t bytes = 0;
   for (const auto& [number, file] : by_number_) {
+    if (file->is_orphan())
+      continue;
     files += file->is_clean() ? 0U : 1U;
     bytes += file->unsent_bytes();
   }

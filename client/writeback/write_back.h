@@ -7,6 +7,7 @@
 #include "source/cached_source.h"
 #include "writeback/deferred_writes.h"
 #include "writeback/lease_keeper.h"
+#include "writeback/pending_names.h"
 #include "writeback/written_file.h"
 #include "writelog/write_log.h"
 
@@ -118,6 +119,38 @@ class WriteBack {
   void change(const std::shared_ptr<WrittenFile>& file, const LogChange& change, ByteView data,
               Done<TakenChange> done);
 
+  /// The names that the server will have with the next checkpoints.
+  const PendingNames& pending() const noexcept { return pending_; }
+
+  // Changes of pending names (write_back_making.cc). They complete inside the call, change nothing when
+  // they fail, and survive a crash as writes do. kNotSupported: it can't be done here, or not now, and is
+  // the server's to do.
+
+  /// Makes a name, which must be free, for an inode that the server has prepared. The group's lease must
+  /// be held.
+  Result<std::shared_ptr<WrittenFile>> make(const std::string& path, const Attributes& inode,
+                                            bool is_directory, std::uint32_t mode);
+
+  /// Removes a name that is in no checkpoint yet, of a file or of an empty directory. Else the errors of
+  /// unlink() and rmdir(). Who has the file open goes on with it.
+  Status unmake(const std::string& path, bool is_directory);
+
+  /// Renames one that is in no checkpoint yet, no directory with anything in it. What is at `to` is
+  /// pending, too, and replaced, or nothing is there.
+  Status rename_made(const std::string& from, const std::string& to);
+
+  /// Files without a name, which the server never had, are open perhaps.
+  bool has_orphans() const { return orphans_.load() != 0; }
+
+  /// Lets those go that nobody has open any more.
+  void forget_orphans();
+
+  /// Sends what is unsent after this time at the latest.
+  void send_within(Duration time);
+
+  /// The mount ends: who blocks the sending thread is to let go.
+  bool is_stopping() const;
+
   /// What was taken so far survives a power cut of this machine. Blocks on the disk.
   Status sync() { return log_->sync(); }
 
@@ -200,7 +233,13 @@ class WriteBack {
   void await_round(const std::shared_ptr<HoldWait>& wait);
   Hold pause(const std::vector<std::string>& paths, bool unless_unsent);
   void end_pause(const std::vector<std::string>& paths);
-  bool is_paused(const WrittenFile& file) const;
+  bool is_paused(const std::string& path) const;
+  void recover_name(const std::shared_ptr<WrittenFile>& file);
+  Result<std::shared_ptr<WrittenFile>> find_made_locked(const std::string& path) const;
+  Status check_replaceable_locked(const WrittenFile& file, const std::string& to);
+  void unmake_locked(std::shared_ptr<WrittenFile> file);
+  using Numbered = std::unordered_map<std::uint64_t, std::shared_ptr<WrittenFile>>;
+  Numbered::iterator drop_if_unused_locked(Numbered::iterator item);
   void rename_locked(WrittenFile& file, const std::string& path);
 
   bool is_full(std::size_t more) const;
@@ -248,6 +287,7 @@ class WriteBack {
   void count_unsent();
 
   const WriteBackOptions options_;
+  PendingNames pending_;
   const std::uint64_t checkpoint_max_;  ///< bytes
   const std::uint64_t changes_max_;     ///< of one checkpoint
   RemoteSession& remote_;
@@ -260,7 +300,7 @@ class WriteBack {
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::unordered_map<std::uint64_t, std::shared_ptr<WrittenFile>> by_number_;
+  Numbered by_number_;
   std::map<FileId, std::shared_ptr<WrittenFile>> by_id_;
   std::size_t forget_at_ = 0;       ///< files in by_number_
   std::vector<Waiter> waiters_;
@@ -288,6 +328,7 @@ class WriteBack {
   std::atomic<std::uint64_t> unsent_bytes_{0};
   std::atomic<std::uint64_t> open_bytes_{0};  ///< of them: not in a checkpoint yet
   std::atomic<std::uint64_t> open_changes_{0};  ///< since a checkpoint was closed
+  std::atomic<std::uint64_t> orphans_{0};
   std::atomic<unsigned> pauses_{0};           ///< paths in paused_
   std::atomic<std::uint64_t> written_bytes_{0};
   std::atomic<std::uint64_t> sent_bytes_{0};

@@ -46,7 +46,7 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
   for (auto& [file, item] : news) {
     {
       const std::lock_guard locked(file->mutex_);
-      const bool is_clean = file->active_.empty() && file->closed_.size() == 1;
+      const bool is_clean = !file->has_active_locked() && file->closed_.size() == 1;
       item.newest = is_clean ? file->newest_ : 0;
     }
     // Readers go over to the new version before the layer goes.
@@ -63,6 +63,7 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
       --unsent_files_;
     }
     redeclare_locked(*file);
+    pending_.remove(file->named_.path, file.get(), item.after.version.mtime);
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
     const CommitResult& result = reply.files[i];
@@ -94,21 +95,10 @@ void WriteBack::redeclare_locked(const WrittenFile& file) {
                                  file.named_.base});
 }
 
-/// Files that nobody has open any more and that are clean.
+/// Files that nobody has open any more and that are clean, or orphans.
 void WriteBack::forget_clean_locked() {
-  for (auto item = by_number_.begin(); item != by_number_.end();) {
-    const std::shared_ptr<WrittenFile>& file = item->second;
-    const FileId id = file->named().id;
-    const bool indexed = by_id_.contains(id) && by_id_[id] == file;
-    if (!file->is_clean() || file.use_count() > (indexed ? 2 : 1)) {
-      ++item;
-      continue;
-    }
-    log_->undeclare(item->first);
-    if (indexed)
-      by_id_.erase(id);
-    item = by_number_.erase(item);
-  }
+  for (auto item = by_number_.begin(); item != by_number_.end();)
+    item = drop_if_unused_locked(item);
   forget_at_ = std::max(kForgetMin, 2 * by_number_.size());
 }
 

@@ -18,6 +18,15 @@ void sort_by_number(std::vector<std::shared_ptr<WrittenFile>>& files) {
             [](const auto& a, const auto& b) { return a->number() < b->number(); });
 }
 
+/// Where a checkpoint is cut in two, no name may come before that of its directory.
+void sort_parents_first(std::vector<std::shared_ptr<WrittenFile>>& files) {
+  const auto key = [](const std::shared_ptr<WrittenFile>& file) {
+    const std::size_t length = file->is_pending() ? file->named().path.size() : SIZE_MAX;
+    return std::pair(length, file->number());
+  };
+  std::sort(files.begin(), files.end(), [&](const auto& a, const auto& b) { return key(a) < key(b); });
+}
+
 }  // namespace
 
 /// One instant over all files, in memory and in the log. While one is waiting already, and nobody waits
@@ -60,10 +69,10 @@ Status WriteBack::close_locked() {
   Files files;
   for (const auto& [number, file] : by_number_) {
     const std::lock_guard locked(file->mutex_);
-    if (!file->active_.empty() && !file->given_up_)
+    if (file->has_active_locked() && !file->given_up_)
       files.push_back(file);
   }
-  sort_by_number(files);
+  sort_parents_first(files);
   Status closed;
   while (closed && !files.empty()) {
     Files now;
@@ -99,8 +108,10 @@ Status WriteBack::close_files_locked(std::span<const std::shared_ptr<WrittenFile
   for (const auto& file : files) {
     const std::lock_guard locked(file->mutex_);
     const std::uint64_t size = file->active_.size();
-    file->closed_.push_back({checkpoint_, std::make_shared<const ContentLayer>(std::exchange(
-                                              file->active_, ContentLayer(size)))});
+    file->closed_.push_back({checkpoint_,
+                             std::make_shared<const ContentLayer>(
+                                 std::exchange(file->active_, ContentLayer(size))),
+                             std::exchange(file->making_, std::nullopt)});
   }
   return {};
 }
@@ -170,6 +181,12 @@ CommitFile WriteBack::commit_file(const WrittenFile& file) {
   commit.keep = std::min(layer.keep(), commit.base.size);
   commit.size = layer.size();
   commit.mtime = layer.mtime().value_or(commit.base.mtime);
+  if (const auto& making = file.closed_.front().making) {
+    commit.make = CommitMake{making->what.is_directory ? MakeKind::kDirectory : MakeKind::kFile,
+                             making->what.mode};
+    commit.mtime = layer.mtime().value_or(making->what.mtime);
+    commit.handle = 0;  // only a number yet
+  }
   return commit;
 }
 
@@ -177,8 +194,12 @@ CommitFile WriteBack::commit_file(const WrittenFile& file) {
 Result<bool> WriteBack::send_with(CheckpointSender& sender, std::uint64_t number,
                                   const Files& files) {
   CommitRequest request;
-  for (const auto& file : files)
+  for (const auto& file : files) {
     request.files.push_back(commit_file(*file));
+    if (request.files.back().make && !remote_.can_prepare())
+      return fail(ErrorCode::kNotSupported,
+                  "the server can't take the names that were made here: it is an older one");
+  }
   for (std::size_t i = 0; i < files.size(); ++i) {
     const Status added = sender.add(static_cast<std::uint32_t>(i), *layer_to_send(*files[i]));
     if (!added && added.error().code == ErrorCode::kCorrupt)
@@ -243,6 +264,7 @@ Status WriteBack::drop(const std::shared_ptr<WrittenFile>& file) {
   {
     const std::lock_guard locked(file->mutex_);
     id = file->named_.id;
+    file->making_.reset();
     file->active_ = ContentLayer(0);
     file->closed_.clear();
     file->refused_ = Error{ErrorCode::kStale, "the file is gone"};

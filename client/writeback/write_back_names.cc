@@ -54,10 +54,9 @@ void WriteBack::end_pause(const std::vector<std::string>& paths) {
   deferred_.try_again();
 }
 
-bool WriteBack::is_paused(const WrittenFile& file) const {
+bool WriteBack::is_paused(const std::string& path) const {
   if (pauses_.load() == 0)
     return false;
-  const std::string path = file.named().path;
   const std::lock_guard lock(mutex_);
   return std::any_of(paused_.begin(), paused_.end(),
                      [&](const std::string& top) { return is_at_or_below(path, top); });

@@ -45,6 +45,7 @@ void WriteBack::redirect(const std::shared_ptr<WrittenFile>& file, const CommitR
 void WriteBack::give_up(const std::shared_ptr<WrittenFile>& file, const CommitResult& result) {
   const ErrorCode code = error_code_from_wire(result.status);
   const WrittenFile::Named named = file->named();
+  bool was_made = false;
   {
     const std::unique_lock gate(gate_);
     const std::lock_guard locked(file->mutex_);
@@ -55,10 +56,16 @@ void WriteBack::give_up(const std::shared_ptr<WrittenFile>& file, const CommitRe
       left.absorb(*file->closed_[i].layer);
     left.absorb(file->active_);
     file->active_ = std::move(left);
+    was_made = file->is_pending_locked();
+    file->making_.reset();
     file->closed_.clear();
     file->refused_ = Error{code, "the server has refused what was written to the file"};
     file->given_up_ = true;
   }
+  pending_.remove(named.path, file.get(), named.base.mtime);
+  if (was_made && result.conflict_name.empty())
+    note_conflict(fmt::format("'{}', which was made here, has no name on the server ({})",
+                              escape(named.path), name_of(code)));
   if (result.conflict_name.empty() && !named.path.empty()) {
     if (WriteBackListener* const listener = listener_.load(); listener != nullptr)
       listener->on_refused(named.id, Error{code, "refused"});

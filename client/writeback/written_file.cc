@@ -89,6 +89,16 @@ bool WrittenFile::given_up() const {
   return given_up_;
 }
 
+bool WrittenFile::is_pending() const {
+  const std::lock_guard lock(mutex_);
+  return is_pending_locked();
+}
+
+bool WrittenFile::is_orphan() const {
+  const std::lock_guard lock(mutex_);
+  return orphan_;
+}
+
 Result<LocalRead> WrittenFile::read(const ByteRange& range) const {
   LocalRead out;
   std::vector<LayerRun> runs;

@@ -26,8 +26,10 @@ struct LocalRead {
 };
 
 /// One remote file that this mount has written to, as far as the server does not have it yet: an
-/// active layer that takes writes, over those of closed checkpoints that are to be sent. Any thread; one lock, held
-/// around appends to the log so that both have one order. Owners: open files, WriteBack.
+/// active layer that takes writes, over those of closed checkpoints that are to be sent. The first of
+/// them may also bring its name, when this mount has made it; so it may be a directory, too, which has
+/// nothing but that. Any thread; one lock, held around appends to the log so that both have one order.
+/// Owners: open files, WriteBack, PendingNames.
 class WrittenFile {
  public:
   struct Named {
@@ -61,6 +63,8 @@ class WrittenFile {
   /// kStale and so on once the server has refused its writes for good.
   Status state() const;
   bool given_up() const;  ///< nothing of it goes to the server any more
+  bool is_pending() const;  ///< its name is not at the server yet
+  bool is_orphan() const;   ///< it lost its name before the server had it, and is only open
 
   /// Reads our own part of a range. kCorrupt: a record of the log is damaged.
   Result<LocalRead> read(const ByteRange& range) const;
@@ -85,13 +89,24 @@ class WrittenFile {
   friend class LogReplay;
   friend class CheckpointBuilder;
 
+  /// A name of our making, and its record in the log, which stays as long as this.
+  struct Making {
+    LogMake what;
+    LogData record;
+  };
+
   /// What a checkpoint took of the file; nothing is added to it any more.
   struct Closed {
     std::uint64_t checkpoint = 0;
     std::shared_ptr<const ContentLayer> layer;  ///< owners: this, who sends it
+    std::optional<Making> making;               ///< it brings the file's name
   };
 
-  bool is_clean_locked() const { return active_.empty() && closed_.empty(); }
+  bool has_active_locked() const { return making_.has_value() || !active_.empty(); }
+  bool is_clean_locked() const { return !has_active_locked() && closed_.empty(); }
+  bool is_pending_locked() const {
+    return making_.has_value() || (!closed_.empty() && closed_.front().making.has_value());
+  }
   std::uint64_t unsent_bytes_locked() const;
   bool is_next_in(std::uint64_t checkpoint) const {
     return !closed_.empty() && closed_.front().checkpoint == checkpoint;
@@ -100,12 +115,14 @@ class WrittenFile {
   const std::uint64_t number_;  ///< in the log
   mutable std::mutex mutex_;
   Named named_;
+  std::optional<Making> making_;  ///< not in a closed checkpoint yet
   ContentLayer active_;
   std::deque<Closed> closed_;  ///< oldest first; each one's base is the result of the one before
   Timestamp mtime_;
   std::vector<std::uint64_t> handles_;
   std::optional<Error> refused_;  ///< it takes no more writes; what it took before may still go
   bool given_up_ = false;         ///< nothing of it goes to the server any more
+  bool orphan_ = false;           ///< it never had a name there; who has it open goes on with it
   std::uint64_t newest_ = 0;      ///< change: who tells of one can't undo what a later one told
   bool has_other_names_ = false;  ///< when path is "": the file is not gone
   /// In the log. Where a file may have other names that we don't know, it stays after its removal, so that

@@ -54,6 +54,7 @@ void ContentLayer::apply(const LogChange& change, const LogData& place) {
     case LogKind::kRename:
     case LogKind::kForget:
     case LogKind::kMark:
+    case LogKind::kMake:
       break;
   }
   assert(!"only changes of content are applied");

@@ -12,7 +12,6 @@ namespace {
 
 constexpr std::uint32_t kRecordMagic = 0x52574c53;                  // "SLWR"
 constexpr std::uint64_t kSegmentMagic = 0x474f4c5750494c53;         // "SLIPWLOG"
-constexpr std::uint32_t kFormatVersion = 1;
 constexpr std::size_t kHeaderCopySize = 88;
 constexpr std::size_t kHeaderCopyAt = kLogHeaderSize / 2;
 constexpr std::uint64_t kHeaderSeed = 0x6c6f6768;
@@ -31,6 +30,7 @@ bool fits_kind(const LogRecord& r) noexcept {
     case LogKind::kCheckpoint:
     case LogKind::kApplied:
     case LogKind::kRename:
+    case LogKind::kMake:
       return r.length == 0 && r.offset == 0 && r.data_length > 0;
     case LogKind::kForget:
     case LogKind::kMark:
@@ -48,7 +48,7 @@ Bytes encode_header_copy(const LogSegmentHeader& header) {
   Bytes out;
   WireWriter to(out);
   to.u64(kSegmentMagic);
-  to.u32(kFormatVersion);
+  to.u32(header.format);
   to.u32(0);
   to.raw(header.id);
   to.u64(header.number);
@@ -78,11 +78,12 @@ Result<LogSegmentHeader> decode_header_copy(ByteView bytes) {
   if (from.bad() || !has_magic ||
       checksum != checksum64(bytes.first(kHeaderCopySize - 8), kHeaderSeed))
     return fail(ErrorCode::kCorrupt, "not the header of a log segment");
-  if (version != kFormatVersion) {
+  if (version < kLogFormatOldest || version > kLogFormat) {
     return fail(ErrorCode::kVersionMismatch,
-                "the write log has format version {}, this program knows {}", version,
-                kFormatVersion);
+                "the write log has format version {}, this program knows {} to {}", version,
+                kLogFormatOldest, kLogFormat);
   }
+  header.format = version;
   if (reserved != 0 || header.number == 0 || header.first_sequence == 0 ||
       header.synced >= header.first_sequence || header.size < kLogHeaderSize ||
       header.size > kLogSegmentSizeMax)
@@ -154,7 +155,7 @@ Result<LogRecord> decode_log_record(ByteView bytes, std::uint64_t seed) {
   record.data_checksum = from.u64();
   if (from.u64() != checksum64(bytes.first(kLogRecordSize - 8), seed))
     return fail(ErrorCode::kCorrupt, "a record's header fails its checksum");
-  if (kind == 0 || kind > static_cast<std::uint32_t>(LogKind::kMark))
+  if (kind == 0 || kind > static_cast<std::uint32_t>(LogKind::kMake))
     return fail(ErrorCode::kCorrupt, "a record of unknown kind {}", kind);
   record.kind = static_cast<LogKind>(kind);
   if (!is_plausible(record))
@@ -260,6 +261,29 @@ Result<LogApplied> decode_log_applied(ByteView data) {
     applied.files.push_back({file, get_version(from)});
   }
   return finish(from, std::move(applied), "applied checkpoint");
+}
+
+Bytes encode_log_make(const LogMake& make) {
+  Bytes out;
+  WireWriter to(out);
+  put_bool(to, make.is_directory);
+  to.u32(make.mode);
+  to.u64(make.inode_number);
+  assert(decode_log_make(out, make.mtime).has_value());
+  return out;
+}
+
+Result<LogMake> decode_log_make(ByteView data, const Timestamp& mtime) {
+  static constexpr std::uint32_t kModeMask = 07777;
+  WireReader from(data);
+  LogMake make;
+  make.is_directory = get_bool(from);
+  make.mode = from.u32();
+  make.inode_number = from.u64();
+  make.mtime = mtime;
+  if ((make.mode & ~kModeMask) != 0 || make.inode_number == 0)
+    from.set_bad();
+  return finish(from, make, "name");
 }
 
 }  // namespace slipway

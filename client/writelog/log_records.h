@@ -27,7 +27,12 @@ enum class LogKind : std::uint8_t {
   kRename = 9,      ///< a file's path is another now
   kForget = 10,     ///< what came before it of a file is given up: removed, or refused for good
   kMark = 11,       ///< not a record: ends the log and says what is synced; overwritten by the next
+  kMake = 12,       ///< the file's name is made with its first checkpoint: the server has none yet
 };
+
+/// Of new segments. 2: there may be kMake records, without which those of 1 are the same.
+inline constexpr std::uint32_t kLogFormat = 2;
+inline constexpr std::uint32_t kLogFormatOldest = 1;
 
 inline constexpr std::uint32_t kLogDataMax = 1024 * 1024;  ///< bytes of one record's data
 inline constexpr std::uint32_t kLogHeaderSize = 8192;      ///< bytes of a segment before records
@@ -49,6 +54,17 @@ struct LogFile {
   VersionRecord base;
 
   friend bool operator==(const LogFile&, const LogFile&) = default;
+};
+
+/// A file or directory of our own making. Its inode was prepared by the server (LogFile says which), and
+/// gets its name there with the first checkpoint.
+struct LogMake {
+  bool is_directory = false;
+  std::uint32_t mode = 0;          ///< permission bits
+  std::uint64_t inode_number = 0;  ///< st_ino
+  Timestamp mtime;                 ///< when it was made
+
+  friend bool operator==(const LogMake&, const LogMake&) = default;
 };
 
 /// One change of a file's content.
@@ -116,6 +132,7 @@ struct LogSegmentHeader {
   std::uint64_t first_sequence = 0;  ///< of its first record; ends the segment before it
   std::uint64_t synced = 0;          ///< as in LogRecord
   std::uint64_t next_file = 0;       ///< file numbers below it may be in use
+  std::uint32_t format = kLogFormat;
 
   friend bool operator==(const LogSegmentHeader&, const LogSegmentHeader&) = default;
 };
@@ -149,8 +166,10 @@ Result<LogSegmentHeader> decode_log_header(ByteView bytes);
 Bytes encode_log_file(const LogFile& file);
 Bytes encode_log_checkpoint(const LogCheckpoint& checkpoint);
 Bytes encode_log_applied(const LogApplied& applied);
+Bytes encode_log_make(const LogMake& make);  ///< but its mtime, which the record has
 Result<LogFile> decode_log_file(ByteView data);
 Result<LogCheckpoint> decode_log_checkpoint(ByteView data);
 Result<LogApplied> decode_log_applied(ByteView data);
+Result<LogMake> decode_log_make(ByteView data, const Timestamp& mtime);
 
 }  // namespace slipway

@@ -249,6 +249,13 @@ bool Recovery::hand_over(const SegmentWalk::Step& step, const Bytes& data, const
     case LogKind::kForget:
       visitor_.on_forget(record.file, place);
       return true;
+    case LogKind::kMake: {
+      const auto make = decode_log_make(data, record.mtime);
+      if (!make.has_value() || known == log_.files.end())
+        return false;
+      visitor_.on_make(record.file, *make, place);
+      return true;
+    }
     case LogKind::kWrite:
     case LogKind::kZero:
     case LogKind::kHole:
@@ -297,7 +304,8 @@ Status Recovery::end_prefix() {
   if (log_.segments.empty())  // numbers that were in use are not used again
     log_.next_sequence = std::max(log_.next_sequence, newest + 1);
   log_.can_continue = !log_.segments.empty() && replayed_ == found_.size() && !damaged &&
-                      tail.records == 0;
+                      tail.records == 0 &&
+                      log_.segments.back()->header().format == kLogFormat;
   if (log_.can_continue)
     log_.segments.back()->set_verified_from(log_.tail);
   if (!log_.segments.empty() && (tail.later > 0 || damaged))

@@ -89,6 +89,13 @@ class WriteLogImpl final : public WriteLog {
     return append_record(record, data, false, [] {});
   }
 
+  Result<LogPlace> append_make(std::uint64_t file, const LogMake& make) override {
+    LogRecord record{LogKind::kMake};
+    record.file = file;
+    record.mtime = make.mtime;
+    return append_record(record, encode_log_make(make), false, [] {});
+  }
+
   Result<LogPlace> append_checkpoint(const LogCheckpoint& checkpoint) override {
     return append_record({LogKind::kCheckpoint}, encode_log_checkpoint(checkpoint), true, [] {});
   }

@@ -40,6 +40,7 @@ class LogVisitor {
   virtual void on_applied(const LogApplied& applied, const LogPlace& place) = 0;
   virtual void on_rename(std::uint64_t file, const std::string& path, const LogPlace& place) = 0;
   virtual void on_forget(std::uint64_t file, const LogPlace& place) = 0;
+  virtual void on_make(std::uint64_t file, const LogMake& make, const LogPlace& place) = 0;
 };
 
 /// What open() found.
@@ -102,6 +103,9 @@ class WriteLog {
   /// would pass size_max, or the disk is full. REQUIRES: the file is declared, 1 ..
   /// kLogDataMax bytes of data.
   virtual Result<LogPlace> append(const LogChange& change, ByteView data = {}) = 0;
+
+  /// The file's first record, if it is one of our making. Errors as above.
+  virtual Result<LogPlace> append_make(std::uint64_t file, const LogMake& make) = 0;
 
   // The records that lead to space being freed may take one segment beyond size_max.
   virtual Result<LogPlace> append_checkpoint(const LogCheckpoint& checkpoint) = 0;

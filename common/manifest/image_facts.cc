@@ -74,6 +74,11 @@ Status read_content(NameKind kind, std::string_view name, ImageReader& image, Fa
   return {};
 }
 
+/// Ordinary text has these names, too: other programs' configuration.
+bool is_common_text(const NameFacts& name) noexcept {
+  return name.kind == NameKind::kConfig && name.format == "text";
+}
+
 }  // namespace
 
 std::string_view name_of(ImageClass image_class) noexcept {
@@ -113,6 +118,17 @@ ImageFacts read_image_facts(std::string_view name, ImageBytes& bytes) {
   if (!status.has_value())
     by_name.complaint = status.error().message;
   return by_name;
+}
+
+TransferPlan plan_by_name(std::string_view name, std::uint64_t size) noexcept {
+  const NameFacts facts = facts_of_name(name, size);
+  const TransferPlan of_class = plan_for(facts.image_class, size);
+  return of_class == TransferPlan::kDemand ? plan_for(ImageClass::kOther, size) : of_class;
+}
+
+bool names_machine(std::string_view name) noexcept {
+  const NameFacts facts = facts_of_name(name, 0);
+  return facts.image_class != ImageClass::kOther && !is_common_text(facts);
 }
 
 }  // namespace slipway

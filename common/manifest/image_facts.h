@@ -61,4 +61,12 @@ inline constexpr std::uint64_t kVmTextMax = 1024 * 1024;           ///< bytes of
 /// `name` is the last component of the path.
 ImageFacts read_image_facts(std::string_view name, ImageBytes& bytes);
 
+/// The plan of a file of which no manifest is known. Like the reader of its content, it takes small
+/// files of any class but plain memory for whole: a .vmdk of some kilobytes is a descriptor.
+TransferPlan plan_by_name(std::string_view name, std::uint64_t size) noexcept;
+
+/// The name is one of a disk, of memory state or of a VM monitor's own configuration: where such a
+/// file is, a machine is.
+bool names_machine(std::string_view name) noexcept;
+
 }  // namespace slipway

@@ -14,14 +14,14 @@ namespace slipway {
 
 namespace {
 
-constexpr std::size_t kHeaderSize = 2 + 8 + 4 + 4;
+constexpr std::size_t kProfileHeaderSize = 2 + 8 + 4 + 4;
 constexpr std::size_t kRunSize = 4 + 2;
 constexpr std::uint32_t kRunUnitsMax = std::numeric_limits<std::uint16_t>::max();
 constexpr std::uint64_t kUnitsEnd = std::uint64_t{1} << 32U;  ///< units from here on can't be said
 
-static_assert(kHeaderSize + kProfileRunsMax * kRunSize <= kProfileMax);
+static_assert(kProfileHeaderSize + kProfileRunsMax * kRunSize <= kProfileMax);
 
-Error bad(std::string_view what) {
+Error bad_profile(std::string_view what) {
   return Error{ErrorCode::kInvalid, "not a profile: " + std::string(what)};
 }
 
@@ -142,7 +142,7 @@ std::vector<Common> common_units(const std::vector<Edge>& edges, std::size_t sta
 Bytes encode_profile(const Profile& profile) {
   const std::vector<UnitRun> runs = runs_to_write(profile);
   Bytes to;
-  to.reserve(kHeaderSize + runs.size() * kRunSize);
+  to.reserve(kProfileHeaderSize + runs.size() * kRunSize);
   WireWriter out(to);
   out.u16(kProfileFormat);
   out.u64(profile.image_size);
@@ -159,14 +159,14 @@ Result<Profile> decode_profile(ByteView bytes) {
   WireReader from(bytes);
   Profile profile;
   if (const std::uint16_t format = from.u16(); format != kProfileFormat)
-    return fail(bad(fmt::format("format {} is not known here", format)));
+    return fail(bad_profile(fmt::format("format {} is not known here", format)));
   profile.image_size = from.u64();
   profile.starts = from.u32();
   const std::uint32_t count = from.u32();
   if (from.bad() || count > kProfileRunsMax || from.left() != count * kRunSize)
-    return fail(bad("its length does not fit its runs"));
+    return fail(bad_profile("its length does not fit its runs"));
   if (profile.image_size > kFileSizeMax || profile.starts == 0)
-    return fail(bad("no file is so large, or it comes from no start"));
+    return fail(bad_profile("no file is so large, or it comes from no start"));
   const std::uint64_t units = std::min(units_of(profile.image_size), kUnitsEnd);
   std::uint64_t total = 0;
   profile.runs.reserve(count);
@@ -175,11 +175,11 @@ Result<Profile> decode_profile(ByteView bytes) {
     const std::uint32_t length = from.u16();
     total += length;
     if (length == 0 || first >= units || length > units - first || total > kProfileUnitsMax)
-      return fail(bad("a run is empty, beyond the end or too much"));
+      return fail(bad_profile("a run is empty, beyond the end or too much"));
     profile.runs.push_back({first, length});
   }
   if (any_twice(profile.runs))
-    return fail(bad("a unit stands in it twice"));
+    return fail(bad_profile("a unit stands in it twice"));
   return profile;
 }
 

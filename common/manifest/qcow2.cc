@@ -8,7 +8,7 @@ namespace slipway {
 
 namespace {
 
-constexpr std::string_view kMagic{"QFI\xfb", 4};
+constexpr std::string_view kQcow2Magic{"QFI\xfb", 4};
 constexpr std::string_view kMagicOfVersion1{"QFI\xfb\0\0\0\1", 8};  // the older format, qcow
 constexpr std::uint64_t kHeaderSizeV2 = 72;                         // bytes
 constexpr std::uint64_t kHeaderSizeV3 = 104;                        // bytes, without extensions
@@ -24,7 +24,7 @@ constexpr std::uint32_t kEndExtension = 0;
 constexpr std::uint32_t kDataFileExtension = 0x44415441;
 
 /// The fields that matter here; all big-endian in the file.
-struct Header {
+struct Qcow2Header {
   std::uint32_t version = 0;
   std::uint64_t name_offset = 0;
   std::uint32_t name_size = 0;
@@ -39,7 +39,7 @@ struct Header {
   std::uint32_t length = kHeaderSizeV2;
 };
 
-Status check(const Header& header) {
+Status check(const Qcow2Header& header) {
   if (header.l1_entries > kL1Max / sizeof(std::uint64_t) ||
       header.refcount_clusters > kRefcountTableMax / header.cluster_size)
     return fail(ErrorCode::kInvalid, "it claims {} L1 entries and {} clusters of refcount table",
@@ -52,7 +52,7 @@ Status check(const Header& header) {
   return {};
 }
 
-Result<Header> read_header(ImageReader& image) {
+Result<Qcow2Header> read_header(ImageReader& image) {
   std::array<std::byte, kHeaderSizeV3> bytes{};
   SLIPWAY_TRY(image.read(0, MutableBytes(bytes).first(kHeaderSizeV2)));
   const auto u32 = [&](std::size_t at) {
@@ -64,7 +64,7 @@ Result<Header> read_header(ImageReader& image) {
   const std::uint32_t cluster_bits = u32(20);
   if (cluster_bits < kClusterBitsMin || cluster_bits > kClusterBitsMax)
     return fail(ErrorCode::kInvalid, "its clusters are of 2^{} bytes", cluster_bits);
-  Header header{.version = u32(4),
+  Qcow2Header header{.version = u32(4),
                 .name_offset = u64(8),
                 .name_size = u32(16),
                 .cluster_size = std::uint64_t{1} << cluster_bits,
@@ -96,7 +96,7 @@ void add_file(std::string_view name, FactsBuilder& facts) {
     facts.add_name(name);
 }
 
-Status add_backing_file(ImageReader& image, const Header& header, FactsBuilder& facts) {
+Status add_backing_file(ImageReader& image, const Qcow2Header& header, FactsBuilder& facts) {
   if (header.name_offset == 0 || header.name_size == 0)
     return {};
   if (header.name_size > kNameMax || header.name_offset > header.cluster_size ||
@@ -110,7 +110,7 @@ Status add_backing_file(ImageReader& image, const Header& header, FactsBuilder& 
 }
 
 /// Records of type, length and padded content between the header and the end of its cluster.
-Status add_data_file(ImageReader& image, const Header& header, FactsBuilder& facts) {
+Status add_data_file(ImageReader& image, const Qcow2Header& header, FactsBuilder& facts) {
   constexpr std::uint64_t kRecordHeader = 8;
   const std::uint64_t end = header.name_offset == 0
                                 ? header.cluster_size
@@ -146,7 +146,7 @@ Status add_table(const ImageReader& image, const ByteRange& range, std::uint64_t
   return {};
 }
 
-Status add_l2_tables(ImageReader& image, const Header& header, const ByteRange& l1,
+Status add_l2_tables(ImageReader& image, const Qcow2Header& header, const ByteRange& l1,
                      FactsBuilder& facts) {
   return image.for_each_entry<
       std::uint64_t>(l1, std::endian::big, [&](std::uint64_t entry) -> Status {
@@ -160,9 +160,9 @@ Status add_l2_tables(ImageReader& image, const Header& header, const ByteRange& 
 }  // namespace
 
 Status read_qcow2(ImageReader& image, FactsBuilder& facts) {
-  if (!image.has(0, kMagic) || image.has(0, kMagicOfVersion1))
+  if (!image.has(0, kQcow2Magic) || image.has(0, kMagicOfVersion1))
     return {};
-  SLIPWAY_TRY_ASSIGN(const Header header, read_header(image));
+  SLIPWAY_TRY_ASSIGN(const Qcow2Header header, read_header(image));
   facts.recognise(ImageClass::kDisk, "qcow2");
   facts.add_metadata({0, header.cluster_size});
   SLIPWAY_TRY(add_backing_file(image, header, facts));

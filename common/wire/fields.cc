@@ -4,7 +4,7 @@ namespace slipway {
 namespace {
 
 constexpr std::uint32_t kNanosecondsPerSecond = 1'000'000'000;
-constexpr std::uint32_t kModeMask = 07777;
+constexpr std::uint32_t kModeBits = 07777;
 
 bool is_type(std::uint8_t number) noexcept {
   return number >= static_cast<std::uint8_t>(FileType::kRegular) &&
@@ -153,7 +153,7 @@ bool is_plausible(const Attributes& attributes) noexcept {
                 attributes.atime.nanoseconds});
   return !version.id.any() && version.size <= size_max && nanoseconds < kNanosecondsPerSecond &&
          attributes.inode_number != 0 && is_type(static_cast<std::uint8_t>(attributes.type)) &&
-         (attributes.mode & ~kModeMask) == 0 && attributes.allocated <= kFileSizeMax;
+         (attributes.mode & ~kModeBits) == 0 && attributes.allocated <= kFileSizeMax;
 }
 
 }  // namespace slipway

@@ -28,6 +28,13 @@ Attributes get_attributes(WireReader& from) noexcept;
 NodeRef get_node(WireReader& from);
 std::string get_name(WireReader& from);
 
+/// The message, if the reader came to its end without harm.
+template <class T>
+Result<T> finished(const WireReader& from, std::string_view what, T message) {
+  SLIPWAY_TRY(from.finish(what));
+  return message;
+}
+
 inline void put_bool(WireWriter& to, bool value) {
   to.u8(value ? 1 : 0);
 }

@@ -37,6 +37,7 @@ bool is_known(MessageType type) noexcept {
     case MessageType::kStage:
     case MessageType::kCommit:
     case MessageType::kLease:
+    case MessageType::kPrepare:
       return true;
   }
   return false;

@@ -36,6 +36,7 @@ enum class MessageType : std::uint16_t {
   kStage = 39,
   kCommit = 40,
   kLease = 41,       ///< kFeatureLeases
+  kPrepare = 42,     ///< kFeaturePrepare
 };
 
 enum FrameFlags : std::uint16_t {

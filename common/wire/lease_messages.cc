@@ -6,7 +6,7 @@
 namespace slipway {
 namespace {
 
-constexpr std::size_t kEntrySizeMin = 2 + 8 + 1 + 1 + 1 + 2 + 2 + 4 + 8 + 8 + 8 + 2;  // bytes
+constexpr std::size_t kLeaseEntrySizeMin = 2 + 8 + 1 + 1 + 1 + 2 + 2 + 4 + 8 + 8 + 8 + 2;  // bytes
 
 /// "", or the name of a file or directory.
 std::string get_group(WireReader& from) {
@@ -24,7 +24,7 @@ std::string get_path(WireReader& from) {
 }
 
 /// What the action has no use for is empty, so that there is one way to write a message.
-bool is_good(const LeaseRequest& m) noexcept {
+bool is_good_request(const LeaseRequest& m) noexcept {
   switch (m.action) {
     case LeaseAction::kAcquire:
       return m.group.empty() && m.epoch == 0;
@@ -105,7 +105,7 @@ Result<LeaseRequest> decode_lease_request(ByteView body) {
   m.group = get_group(from);
   m.epoch = from.u64();
   m.unsent_bytes = from.u64();
-  if (!is_good(m))
+  if (!is_good_request(m))
     from.set_bad();
   SLIPWAY_TRY(from.finish("lease request"));
   return m;
@@ -120,7 +120,7 @@ Result<LeaseReply> decode_lease_reply(ByteView body) {
   m.outcome = static_cast<LeaseOutcome>(outcome);
   m.whole_export = get_bool(from);
   m.more = get_bool(from);
-  const std::size_t count = get_count(from, kLeaseEntriesMax, kEntrySizeMin);
+  const std::size_t count = get_count(from, kLeaseEntriesMax, kLeaseEntrySizeMin);
   m.leases.reserve(count);
   for (std::size_t i = 0; i < count; ++i)
     m.leases.push_back(get_entry(from));

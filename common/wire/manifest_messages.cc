@@ -23,12 +23,6 @@ std::string get_role(WireReader& from) {
   return role;
 }
 
-template <class T>
-Result<T> finished(const WireReader& from, std::string_view what, T message) {
-  SLIPWAY_TRY(from.finish(what));
-  return message;
-}
-
 }  // namespace
 
 bool is_valid_role(std::string_view role) noexcept {

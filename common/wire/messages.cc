@@ -14,13 +14,6 @@ constexpr std::size_t kEntrySizeMin = 8 + 2 + 1 + kAttributesSize;
 // Blocks of 4096 bytes whose bytes still count in 64 bits.
 constexpr std::uint64_t kStatfsBlocksMax = ~std::uint64_t{0} / 4096;
 
-/// The message, if the reader came to its end without harm.
-template <class T>
-Result<T> finished(const WireReader& from, std::string_view what, T message) {
-  SLIPWAY_TRY(from.finish(what));
-  return message;
-}
-
 }  // namespace
 
 void encode(Bytes& to, const Attributes& m) {

@@ -10,12 +10,12 @@ namespace slipway {
 namespace {
 
 // Smallest encoded sizes, in bytes.
-constexpr std::size_t kExtentSize = 8 + 8 + 4;
+constexpr std::size_t kReadExtentSize = 8 + 8 + 4;
 constexpr std::size_t kReadFileSize = 8 + 4 + 1 + kVersionSize;
 constexpr std::size_t kSegmentSize = 2 + 1 + 8 + 4 + 4;
 constexpr std::size_t kConfirmRegionSize = 8 + kUnitsPerRegion / 8 + sizeof(Checksum);
 
-constexpr std::size_t kLeafBytes = 32;
+constexpr std::size_t kLeafSize = 32;
 
 // What a read request wishes for.
 constexpr unsigned kAcceptZstd = 1;
@@ -27,7 +27,7 @@ bool is_unit_aligned(std::uint64_t value) noexcept {
   return value % kUnitSize == 0;
 }
 
-bool is_valid(const ReadExtent& extent) noexcept {
+bool is_valid_extent(const ReadExtent& extent) noexcept {
   return extent.handle != 0 && extent.length != 0 && is_unit_aligned(extent.offset) &&
          is_unit_aligned(extent.length) && is_valid(ByteRange{extent.offset, extent.length});
 }
@@ -50,8 +50,8 @@ bool is_valid(const Segment& segment, const VersionRecord& version) noexcept {
       return segment.stored == 0;
     case SegmentKind::kLeaves:
       return range.offset % kRegionSize == 0 && segment.length <= kRegionSize &&
-             segment.stored > 0 && segment.stored % kLeafBytes == 0 &&
-             segment.stored <= round_up(range.length, kUnitSize) / kUnitSize * kLeafBytes;
+             segment.stored > 0 && segment.stored % kLeafSize == 0 &&
+             segment.stored <= round_up(range.length, kUnitSize) / kUnitSize * kLeafSize;
   }
   return false;
 }
@@ -179,7 +179,7 @@ Result<ReadRequest> decode_read_request(ByteView body) {
     from.set_bad();
   m.accept_zstd = (wishes & kAcceptZstd) != 0;
   m.want_leaves = (wishes & kWantLeaves) != 0;
-  const std::size_t count = get_count(from, kReadExtentsMax, kExtentSize);
+  const std::size_t count = get_count(from, kReadExtentsMax, kReadExtentSize);
   m.extents.reserve(count);
   std::uint64_t bytes = 0;
   std::map<std::uint64_t, std::uint64_t> ends;  // of the extents so far, by handle
@@ -190,7 +190,7 @@ Result<ReadRequest> decode_read_request(ByteView body) {
     extent.length = from.u32();
     std::uint64_t& end = ends[extent.handle];
     bytes += extent.length;
-    if (!is_valid(extent) || extent.offset < end || bytes > kReadBytesMax)
+    if (!is_valid_extent(extent) || extent.offset < end || bytes > kReadBytesMax)
       from.set_bad();
     end = extent.offset + extent.length;
   }

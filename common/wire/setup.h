@@ -46,8 +46,10 @@ inline constexpr FeatureBits kFeatureManifests = 1;  ///< manifests, leaves, pro
 inline constexpr FeatureBits kFeatureWrites = 2;     ///< changes and checkpoints
 inline constexpr FeatureBits kFeatureLeases = 4;     ///< leases; only together with writes
 inline constexpr FeatureBits kFeatureLeaseAwait = 8;  ///< only together with leases
-inline constexpr FeatureBits kFeaturesSupported =
-    kFeatureManifests | kFeatureWrites | kFeatureLeases | kFeatureLeaseAwait;
+inline constexpr FeatureBits kFeaturePrepare = 16;  ///< names in checkpoints; only together with leases
+inline constexpr FeatureBits kFeaturesSupported = kFeatureManifests | kFeatureWrites |
+                                                  kFeatureLeases | kFeatureLeaseAwait |
+                                                  kFeaturePrepare;
 
 enum class CipherSuite : std::uint8_t {
   kAes256Gcm = 1,

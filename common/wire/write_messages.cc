@@ -12,15 +12,12 @@ constexpr std::uint32_t kModeMask = 07777;
 constexpr std::uint8_t kMakeExclusive = 1;
 constexpr std::uint8_t kMakePublished = 2;
 constexpr std::uint32_t kCommitPublished = 1;
+constexpr std::uint32_t kCommitMakes = 2;
 constexpr std::size_t kExtentSize = 4 + 1 + 8 + 8 + 4;
 constexpr std::size_t kCommitFileSizeMin = 2 + 12 + 8 + kVersionSize + 8 + 8 + 12;
 constexpr std::size_t kResultSizeMin = 4 + 2;
-
-template <class T>
-Result<T> finished(const WireReader& from, std::string_view what, T message) {
-  SLIPWAY_TRY(from.finish(what));
-  return message;
-}
+constexpr std::size_t kCommitMakeSize = 4 + 1 + 4;
+constexpr std::size_t kFileIdSize = 12;
 
 OperationId get_operation(WireReader& from) noexcept {
   const OperationId operation = from.u64();
@@ -67,6 +64,59 @@ bool is_good(const StageExtent& extent) noexcept {
       return extent.stored == 0;
   }
   return false;
+}
+
+bool has_makes(const std::vector<CommitFile>& files) noexcept {
+  return std::any_of(files.begin(), files.end(),
+                     [](const CommitFile& file) { return file.make.has_value(); });
+}
+
+// Behind everything else, and only when there is one: so a commit without is what it was before there
+// were any, in journals too.
+void put_makes(WireWriter& to, const std::vector<CommitFile>& files) {
+  const auto count = std::count_if(files.begin(), files.end(),
+                                   [](const CommitFile& file) { return file.make.has_value(); });
+  to.u32(static_cast<std::uint32_t>(count));
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    if (!files[i].make)
+      continue;
+    to.u32(static_cast<std::uint32_t>(i));
+    to.u8(static_cast<std::uint8_t>(files[i].make->kind));
+    to.u32(files[i].make->mode);
+  }
+}
+
+void get_makes(WireReader& from, std::vector<CommitFile>& files) {
+  const std::size_t count = get_count(from, files.size(), kCommitMakeSize);
+  if (count == 0)
+    from.set_bad();
+  for (std::size_t i = 0, next = 0; i < count && !from.bad(); ++i) {
+    const std::uint32_t index = from.u32();
+    const std::uint8_t kind = from.u8();
+    const std::uint32_t mode = get_bits(from, kModeMask);
+    const bool is_kind = kind == static_cast<std::uint8_t>(MakeKind::kFile) ||
+                         kind == static_cast<std::uint8_t>(MakeKind::kDirectory);
+    if (index < next || index >= files.size() || !is_kind || files[index].node.path.empty())
+      return from.set_bad();
+    files[index].make = CommitMake{static_cast<MakeKind>(kind), mode};
+    next = std::size_t{index} + 1;
+  }
+}
+
+void put_all(WireWriter& to, const std::vector<Attributes>& all) {
+  to.u32(static_cast<std::uint32_t>(all.size()));
+  for (const Attributes& attributes : all)
+    put(to, attributes);
+}
+
+std::vector<Attributes> get_all(WireReader& from, FileType type) {
+  std::vector<Attributes> all;
+  const std::size_t count = get_count(from, kPrepareMax, kAttributesSize);
+  all.reserve(count);
+  for (std::size_t i = 0; i < count && !from.bad(); ++i)
+    if (all.emplace_back(get_attributes(from)).type != type)
+      from.set_bad();
+  return all;
 }
 
 }  // namespace
@@ -181,7 +231,30 @@ void encode(Bytes& to, const CommitRequest& m) {
     writer.u64(file.size);
     put(writer, file.mtime);
   }
-  writer.u32(m.even_published ? kCommitPublished : 0);
+  const bool makes = has_makes(m.files);
+  writer.u32((m.even_published ? kCommitPublished : 0) | (makes ? kCommitMakes : 0));
+  if (makes)
+    put_makes(writer, m.files);
+}
+
+void encode(Bytes& to, const PrepareRequest& m) {
+  WireWriter writer(to);
+  put(writer, m.directory);
+  writer.string(m.name);
+  writer.u32(m.files);
+  writer.u32(m.directories);
+  put_bool(writer, m.tidy);
+  writer.u32(static_cast<std::uint32_t>(m.kept.size()));
+  for (const FileId& id : m.kept)
+    put(writer, id);
+}
+
+void encode(Bytes& to, const PrepareReply& m) {
+  WireWriter writer(to);
+  put_bool(writer, m.may_make);
+  put_bool(writer, m.exists);
+  put_all(writer, m.files);
+  put_all(writer, m.directories);
 }
 
 void encode(Bytes& to, const CommitReply& m) {
@@ -354,7 +427,10 @@ Result<CommitRequest> decode_commit_request(ByteView body) {
     if (file.keep > file.base.size)
       from.set_bad();
   }
-  m.even_published = get_bits(from, kCommitPublished) != 0;
+  const std::uint32_t flags = get_bits(from, kCommitPublished | kCommitMakes);
+  m.even_published = (flags & kCommitPublished) != 0;
+  if ((flags & kCommitMakes) != 0)
+    get_makes(from, m.files);
   if (m.checkpoint == 0 || m.parts > kStagePartsMax)
     from.set_bad();
   return finished(from, "commit request", std::move(m));
@@ -373,6 +449,34 @@ Result<CommitReply> decode_commit_reply(ByteView body) {
       result.attributes = get_attributes(from);
   }
   return finished(from, "commit reply", std::move(m));
+}
+
+Result<PrepareRequest> decode_prepare_request(ByteView body) {
+  WireReader from(body);
+  PrepareRequest m;
+  m.directory = get_node(from);
+  m.name = from.string(kNameMax);
+  m.files = from.u32();
+  m.directories = from.u32();
+  m.tidy = get_bool(from);
+  const std::size_t count = get_count(from, kPrepareKeptMax, kFileIdSize);
+  m.kept.reserve(count);
+  for (std::size_t i = 0; i < count && !from.bad(); ++i)
+    m.kept.push_back(get_file_id(from));
+  const bool is_name = m.name.empty() || is_valid_name(m.name);
+  if (!is_name || m.files > kPrepareMax || m.directories > kPrepareMax)
+    from.set_bad();
+  return finished(from, "prepare request", std::move(m));
+}
+
+Result<PrepareReply> decode_prepare_reply(ByteView body) {
+  WireReader from(body);
+  PrepareReply m;
+  m.may_make = get_bool(from);
+  m.exists = get_bool(from);
+  m.files = get_all(from, FileType::kRegular);
+  m.directories = get_all(from, FileType::kDirectory);
+  return finished(from, "prepare reply", std::move(m));
 }
 
 }  // namespace slipway

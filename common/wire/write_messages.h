@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -147,7 +148,15 @@ struct StageRequest {
   ByteView data;
 };  // reply: empty
 
-/// One file of a checkpoint. Applied in this order: cut to `keep` bytes, extents, size, mtime.
+/// The name of a file comes with the commit (kFeaturePrepare): its inode was prepared for this client.
+struct CommitMake {
+  MakeKind kind = MakeKind::kFile;  ///< or kDirectory, which has no extents
+  std::uint32_t mode = 0;           ///< permission bits
+
+  friend bool operator==(const CommitMake&, const CommitMake&) = default;
+};
+
+/// One file of a checkpoint. Applied in this order: cut to `keep` bytes, extents, size, mtime, its name.
 struct CommitFile {
   NodeRef node;
   std::uint64_t handle = 0;  ///< open for writing in this session, for a file without a name; or 0
@@ -155,6 +164,8 @@ struct CommitFile {
   std::uint64_t keep = 0;    ///< bytes of the base that no truncation took; base.size when none did
   std::uint64_t size = 0;    ///< afterwards
   Timestamp mtime;           ///< afterwards
+  /// It gets its name by this commit, which nothing may have yet. `base`: the prepared inode's.
+  std::optional<CommitMake> make;
 };
 
 /// Applies a staged checkpoint: all of it or nothing, once. A checkpoint that was applied before is
@@ -167,8 +178,11 @@ struct CommitRequest {
   bool even_published = false;  ///< published images among the files are changed too
 };
 
-/// What became of one file. The commit itself fails (and may be sent again) only for what passes:
-/// no space, over quota, an I/O error.
+/// What became of one file; of one that was made in vain (kStale: the name is taken or the lease is lost;
+/// kNotFound: the directory or the inode is gone) a conflict copy is kept as of any other, of a
+/// directory (kExists when the name is taken) none. A directory that is there already is taken for the
+/// made one: `attributes` tell which it is. The commit itself fails (and may be sent again) only for
+/// what passes: no space, over quota, an I/O error.
 struct CommitResult {
   std::uint32_t status = 0;   ///< 0, or an ErrorCode: refused for good, the file is as it was
   std::string conflict_name;  ///< kStale: the name beside it that holds the writes; "": none
@@ -179,6 +193,29 @@ struct CommitReply {
   std::vector<CommitResult> files;  ///< one per file of the request
 };
 
+/// Inodes without a name, for this client to name later in a commit (kFeaturePrepare). What a session
+/// prepared and no commit named stays for the client's next session, durably. May be repeated.
+struct PrepareRequest {
+  NodeRef directory;              ///< where names are to be made
+  std::string name;               ///< of one of them, or ""
+  std::uint32_t files = 0;        ///< wanted, at most kPrepareMax
+  std::uint32_t directories = 0;  ///< wanted, at most kPrepareMax
+  bool tidy = false;              ///< all that were prepared before go, but `kept`
+  std::vector<FileId> kept;
+};
+
+struct PrepareReply {
+  /// This user may make names in `directory`, and a prepared inode there is as if it had been made there:
+  /// one file system and mount, neither a set-group-id bit nor a default ACL.
+  bool may_make = false;
+  bool exists = false;                ///< something has the name
+  /// None where `directory` lies in another file system or mount than the journals. Regular, empty, 0600.
+  std::vector<Attributes> files;
+  std::vector<Attributes> directories;  ///< empty, of mode 0700
+};
+
+inline constexpr std::size_t kPrepareMax = 64;        ///< inodes of each kind in one request
+inline constexpr std::size_t kPrepareKeptMax = 4096;  ///< inodes named in one request
 inline constexpr std::size_t kStageExtentMax = kBlockSize;  ///< bytes of content in one frame
 inline constexpr std::size_t kStageExtentsMax = 4096;       ///< in one part
 inline constexpr std::size_t kStagePartsMax = 65536;        ///< in one checkpoint
@@ -196,6 +233,8 @@ void encode(Bytes& to, const SyncRequest& m);
 void encode(Bytes& to, const StageRequest& m);
 void encode(Bytes& to, const CommitRequest& m);
 void encode(Bytes& to, const CommitReply& m);
+void encode(Bytes& to, const PrepareRequest& m);
+void encode(Bytes& to, const PrepareReply& m);
 
 Result<MakeRequest> decode_make_request(ByteView body);
 Result<MakeReply> decode_make_reply(ByteView body);
@@ -209,5 +248,7 @@ Result<SyncRequest> decode_sync_request(ByteView body);
 Result<StageRequest> decode_stage_request(ByteView body);
 Result<CommitRequest> decode_commit_request(ByteView body);
 Result<CommitReply> decode_commit_reply(ByteView body);
+Result<PrepareRequest> decode_prepare_request(ByteView body);
+Result<PrepareReply> decode_prepare_reply(ByteView body);
 
 }  // namespace slipway

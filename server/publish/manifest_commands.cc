@@ -17,8 +17,9 @@ std::uint64_t first_bytes(const Manifest& manifest) {
   return bytes;
 }
 
+using Json = nlohmann::ordered_json;
+
 void print_json(const ManifestFacts& facts) {
-  using Json = nlohmann::ordered_json;
   Json json = {{"path", facts.path}, {"state", facts.state}, {"reason", facts.reason}};
   if (facts.file != nullptr) {
     const Manifest& manifest = facts.file->manifest();
@@ -67,7 +68,7 @@ Result<Target> find_target(const std::string& path) {
   return target;
 }
 
-int report_error(const Error& error) {
+int report_failure(const Error& error) {
   log_error("{}", error.message);
   return EXIT_FAILURE;
 }
@@ -79,7 +80,7 @@ int run_manifest_show_command(const ManifestCommand& command) {
   const Result<ManifestFacts> facts =
       target ? look_at_manifest(*target->served, target->relative) : fail(target.error());
   if (!facts)
-    return report_error(facts.error());
+    return report_failure(facts.error());
   if (command.json)
     print_json(*facts);
   else
@@ -92,7 +93,7 @@ int run_manifest_check_command(const ManifestCommand& command) {
   const Status checked = target ? check_manifest(*target->served, target->relative, command.threads)
                                 : fail(target.error());
   if (!checked)
-    return report_error({checked.error().code,
+    return report_failure({checked.error().code,
                          fmt::format("'{}': {}", escape(command.path), checked.error().message)});
   fmt::print("'{}': all is as the manifest says\n", escape(command.path));
   return EXIT_SUCCESS;

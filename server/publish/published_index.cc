@@ -17,7 +17,7 @@ namespace slipway {
 
 namespace {
 
-struct CloseDirectory {
+struct CloseListing {
   void operator()(DIR* opened) const noexcept { ::closedir(opened); }
 };
 
@@ -58,7 +58,7 @@ Result<std::vector<std::string>> names_in_state(const PublishedExport& served,
                                                 const std::string& directory) {
   SLIPWAY_TRY_ASSIGN(UniqueFd fd,
                      open_beneath(served.state(), directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  const std::unique_ptr<DIR, CloseDirectory> opened(::fdopendir(fd.get()));
+  const std::unique_ptr<DIR, CloseListing> opened(::fdopendir(fd.get()));
   if (!opened)
     return fail_errno(errno, "'{}'", directory);
   [[maybe_unused]] const int owned = fd.release();

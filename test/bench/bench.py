@@ -20,7 +20,8 @@ import writes
 
 BENCHES = {"sequential": links.sequential, "random": links.random_reads, "names": links.names,
            "warm": rates.warm, "loopback": rates.loopback, "ready": links.ready,
-           "versions": manifests.versions, "write": writes.write, "drain": writes.drain}
+           "versions": manifests.versions, "write": writes.write, "locks": writes.locks,
+           "drain": writes.drain}
 # These move a virtual machine, which takes a minute to make.
 VM_BENCHES = {"memory": guests.memory, "bulk": guests.bulk, "resume": guests.resume,
               "workingset": starts.working_set, "publish": manifests.publish,

@@ -7,9 +7,10 @@ import statistics
 import subprocess
 
 import testbed
-from bed import MIB, Bed, plain_tcp_seconds, report, timed
+from bed import MIB, RTT, Bed, plain_tcp_seconds, report, timed
 from rates import mirror_example
 from testbed import Mount, TempTree, run, wait_for
+from vmware_lock import Lock
 
 SIZE = 64 * MIB
 
@@ -91,6 +92,56 @@ def write():
                f"8000 of them: {milliseconds('random')}")
         report("fsync after one 4 KiB write, over the mirror's", ratio("one"), "<", 1.3,
                milliseconds("one"))
+
+
+def lock_and_unlock(path):
+    lock = Lock(path, "vmware-vmx")
+    lock.acquire()
+    lock.release()
+
+
+def locks():
+    """VMware's lock protocol on a machine's file, under its group's lease."""
+    with TempTree() as d:
+        (d / "export").mkdir()
+        (d / "mirrored").mkdir()
+        (d / "mirror").mkdir()
+        for directory in ("export", "mirrored"):
+            (d / directory / "vm").mkdir()
+            (d / directory / "vm/vm.vmx").touch()
+        source, command = f"local:{d}/export", f"server_command={testbed.SLIPWAYD} session"
+        example = mirror_example(d)
+        mirror = example and subprocess.Popen([example, "-f", "-o", f"source={d}/mirrored",
+                                               d / "mirror"])
+        times = {}
+        with Mount(source, d, [command]) as m:
+            if mirror:
+                wait_for(lambda: os.path.ismount(d / "mirror"), "the mirror")
+            lock_and_unlock(m.path / "vm/vm.vmx")  # takes the lease
+            for _ in range(50):
+                for name, path in (("here", m.path), ("mirror", d / "mirror")):
+                    if name == "here" or mirror:
+                        times.setdefault(name, []).append(
+                            timed(lambda p=path: lock_and_unlock(p / "vm/vm.vmx"))[0])
+        with Mount(source, d, [command, "names=through"], name="through") as m:
+            m.cache = d / "cache-through"
+            for _ in range(20):
+                times.setdefault("through", []).append(
+                    timed(lambda: lock_and_unlock(m.path / "vm/vm.vmx"))[0])
+        if mirror:
+            run("umount", d / "mirror", check=False)
+            mirror.wait()
+        ms = {name: 1000 * statistics.median(of) for name, of in times.items()}
+        report("VMware's lock and unlock on a local server, ms", ms["here"], "<", 2,
+               f"{ms.get('mirror', 0):.2f} on libfuse's mirror, {ms['through']:.2f} with names=through")
+    with Bed() as bed:
+        (bed.export / "vm").mkdir()
+        (bed.export / "vm/vm.vmx").touch()
+        with bed.mount() as m:
+            lock_and_unlock(m.path / "vm/vm.vmx")
+            times = [timed(lambda: lock_and_unlock(m.path / "vm/vm.vmx"))[0] for _ in range(9)]
+        report("the same over the link, in round trips", statistics.median(times) / RTT, "<", 21,
+               f"{1000 * statistics.median(times):.0f} ms; 20 operations")
 
 
 def drained(bed, m, data):

@@ -77,6 +77,8 @@ void check_request(MessageType type, ByteView body) {
       return check(decode_commit_request, body);
     case MessageType::kLease:
       return check(decode_lease_request, body);
+    case MessageType::kPrepare:
+      return check(decode_prepare_request, body);
   }
 }
 
@@ -106,6 +108,8 @@ void check_reply(MessageType type, ByteView body) {
       return check(decode_commit_reply, body);
     case MessageType::kLease:
       return check(decode_lease_reply, body);
+    case MessageType::kPrepare:
+      return check(decode_prepare_reply, body);
     case MessageType::kReaddir:
       return check(decode_readdir_reply, body);
     case MessageType::kReadlink:

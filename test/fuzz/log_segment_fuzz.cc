@@ -29,6 +29,10 @@ void read_data(const LogRecord& record, const Bytes& data) {
     if (const auto checkpoint = decode_log_checkpoint(data); checkpoint.has_value())
       assert(encode_log_checkpoint(*checkpoint) == data);
   }
+  if (record.kind == LogKind::kMake) {
+    if (const auto make = decode_log_make(data, record.mtime); make.has_value())
+      assert(encode_log_make(*make) == data);
+  }
   if (record.kind == LogKind::kApplied) {
     if (const auto applied = decode_log_applied(data); applied.has_value())
       assert(encode_log_applied(*applied) == data);

@@ -223,6 +223,13 @@ class FakeBlockCache final : public BlockCache {
     return CacheOpen{files_.back(), false};
   }
 
+  std::shared_ptr<CachedFile> find_file(const ExportKey&, const FileId& id) override {
+    const std::lock_guard lock(mutex_);
+    const auto newest = std::find_if(files_.rbegin(), files_.rend(),
+                                     [&](const auto& file) { return file->version().id == id; });
+    return newest == files_.rend() ? nullptr : *newest;
+  }
+
   std::shared_ptr<FakeCachedFile> open(const VersionRecord& version) {
     return std::static_pointer_cast<FakeCachedFile>(open_file({}, version)->file);
   }

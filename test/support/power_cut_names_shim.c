@@ -172,7 +172,8 @@ int fsync(int fd) { return sync_watched(REAL(fsync), fd); }
 static uint64_t begin_names(uint64_t what, int directory, const char* first, const char* second,
                             const char* lost) {
   char path[PATH_MAX];
-  if (directory == AT_FDCWD || first[0] == '/' || !watched_path(directory, path))
+  const int is_path = first[0] == '/' && what != kRenamed;
+  if (directory == AT_FDCWD || is_path || !watched_path(directory, path))
     return 0;
   char names[3 * PATH_MAX];
   const int length = snprintf(names, sizeof names, "%s%c%s%c%s", path, 0, first, 0, second) + 1;
@@ -238,11 +239,18 @@ int unlinkat(int directory, const char* name, int flags) {
   return done;
 }
 
-// Within one directory.
+// A change of the directory that the name goes to; one that comes from elsewhere is noted with its path.
 static uint64_t begin_rename(int from, const char* a, int to, const char* b) {
   struct stat one, other;
-  const int is_one = fstat(from, &one) == 0 && fstat(to, &other) == 0 && one.st_ino == other.st_ino;
-  return is_one ? begin_names(kRenamed, from, a, b, b) : 0;
+  char path[PATH_MAX], old[2 * PATH_MAX];
+  if (from == AT_FDCWD || to == AT_FDCWD || fstat(from, &one) != 0 || fstat(to, &other) != 0)
+    return 0;
+  if (one.st_ino == other.st_ino)
+    return begin_names(kRenamed, from, a, b, b);
+  if (!watched_path(from, path))
+    return 0;
+  snprintf(old, sizeof old, "%s/%s", path, a);
+  return begin_names(kRenamed, to, old, b, b);
 }
 
 int renameat(int from, const char* a, int to, const char* b) {

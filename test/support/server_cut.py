@@ -70,7 +70,7 @@ def undo_name(change):
         return
     if not os.path.lexists(first):  # else it had not come to the change itself
         if change.what == RENAMED:
-            if not os.path.lexists(second):
+            if not os.path.lexists(second) or not first.parent.is_dir():
                 return
             os.rename(second, first)
         if change.size != NONE:

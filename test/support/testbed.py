@@ -196,9 +196,13 @@ class NoLink:
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Not one of the data ports, which a test may block."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if not 60100 <= port <= 60999:
+            return port
 
 
 class Sshd:

@@ -529,6 +529,103 @@ class Immutable(Published):
                              self.content["moved/disk.raw"])
 
 
+class SmallFiles(Published):
+    """Small files travel with their directory, published or not."""
+
+    IMAGES = {"vm/disk.raw": SMALL}
+    SMALL_FILES = {"machine.vmsd": 200, "disk.vmdk": 700, "machine.nvram": 270_000,
+                   "machine.vmxf": 3000}
+
+    @classmethod
+    def prepare(cls):
+        (cls.export / "vm/machine.vmx").write_text(VMX)
+        for name, size in cls.SMALL_FILES.items():
+            testbed.random_file(cls.export / "vm" / name, size)
+        time.sleep(2.2)  # a file that has just changed is read again at its next open
+
+    def read_small_files(self, mount):
+        """What reading them one after the other costs: requests, and reads that waited."""
+        before = mount.status()
+        for name in self.SMALL_FILES:
+            self.assertEqual((mount.path / "vm" / name).read_bytes(),
+                             (self.export / "vm" / name).read_bytes())
+        after = mount.status()
+        return (after["link"]["requests"] - before["link"]["requests"],
+                after["reads"]["misses"] - before["reads"]["misses"])
+
+    def test_opening_a_machine_brings_its_small_files_whose_reads_then_cost_no_round_trip(self):
+        with self.with_empty_cache(self.mounted("profile=off", "bulk=no")) as m:
+            (m.path / "vm/machine.vmx").read_bytes()
+            requests, misses = self.read_small_files(m)
+            self.assertGreaterEqual(misses, len(self.SMALL_FILES))
+        with self.with_empty_cache(self.mounted("profile=off")) as m:
+            (m.path / "vm/machine.vmx").read_bytes()
+            wait_for(lambda: m.status()["prefetch"]["whole_files"] >= len(self.SMALL_FILES),
+                     "the small files")
+            cheap, cheap_misses = self.read_small_files(m)
+        print(f"{requests} requests and {misses} waits, with their directory {cheap} and "
+              f"{cheap_misses}")
+        self.assertEqual(cheap_misses, 0)
+        self.assertLessEqual(cheap, requests - len(self.SMALL_FILES))
+        # The next mount has them already.
+        with self.mounted("profile=off") as m:
+            (m.path / "vm/machine.vmx").read_bytes()
+            self.assertEqual(self.read_small_files(m)[1], 0)
+            self.assertEqual(m.status()["link"]["bytes_received"] // 100_000, 0)
+
+    def test_what_was_brought_is_not_believed_when_the_file_has_changed(self):
+        shutil.copytree(self.export / "vm", self.export / "other")
+        time.sleep(2.2)
+        with self.with_empty_cache(self.mounted("profile=off", "attr_timeout=0")) as m:
+            (m.path / "other/machine.vmx").read_bytes()
+            wait_for(lambda: m.status()["prefetch"]["whole_files"] >= len(self.SMALL_FILES),
+                     "the small files")
+            for name, size in self.SMALL_FILES.items():
+                testbed.random_file(self.export / "other" / name, size)
+                self.assertEqual((m.path / "other" / name).read_bytes(),
+                                 (self.export / "other" / name).read_bytes())
+
+
+class Versions(Published):
+    UNITS = 1536
+
+    @classmethod
+    def prepare(cls):
+        (cls.export / "vm").mkdir()
+        testbed.random_file(cls.export / "vm/disk.raw", cls.UNITS * UNIT)
+
+    def change(self, seed):
+        """One unit of twenty, in place."""
+        with open(self.export / "vm/disk.raw", "r+b") as f:
+            for unit in random.Random(seed).sample(range(self.UNITS), self.UNITS // 20):
+                os.pwrite(f.fileno(), os.urandom(UNIT), unit * UNIT)
+        time.sleep(2.2)
+        testbed.publish(self.export)
+
+    def received_for(self, mount):
+        before = mount.status()["link"]["bytes_received"]
+        run(testbed.SLIPWAY, "prefetch", mount.path / "vm/disk.raw")
+        received = mount.status()["link"]["bytes_received"] - before
+        self.assertEqual((mount.path / "vm/disk.raw").read_bytes(),
+                         (self.export / "vm/disk.raw").read_bytes())
+        return received / (self.UNITS * UNIT)
+
+    def test_the_next_version_of_an_image_changed_in_place_fetches_what_is_new(self):
+        with self.mounted("profile=off", "attr_timeout=0") as m:
+            self.assertGreater(self.received_for(m), 0.95)
+            self.change(1)
+            self.assertLess(self.received_for(m), 0.07)
+            self.change(2)
+            self.assertLess(self.received_for(m), 0.07)
+        self.change(3)
+        with self.mounted("profile=off") as m:
+            share = self.received_for(m)
+            wait_for(lambda: m.status()["cache"]["used"] < 1.3 * self.UNITS * UNIT,
+                     "the space of the version before")
+        print(f"{share:.3f} of its bytes received")
+        self.assertLess(share, 0.07)
+
+
 class Profiles(Published):
     IMAGES = {"box/disk.raw": 768, "learn/disk.raw": SMALL}
 

@@ -139,6 +139,7 @@ class Content(WritingTest):
             fd = self.open(f"f{mode:o}", os.O_CREAT | os.O_WRONLY, mode)
             os.mkdir(self.here / f"d{mode:o}", mode)
             os.umask(0o022)
+            self.flush()
             for st in (os.fstat(fd), os.stat(self.there / f"f{mode:o}"),
                        os.stat(self.there / f"d{mode:o}"), os.stat(self.here / f"d{mode:o}")):
                 self.assertEqual(oct(st.st_mode & 0o7777), oct(mode & ~umask))

@@ -127,6 +127,97 @@ class PowerCuts(CrashBed):
         self.assertGreater(failed, 0)
 
 
+class PowerCutsOfNames(CrashBed):
+    """Files are made, written, renamed and removed, one step after the other. After a power cut the mount
+    shows what was there after one of them, none before the last fsync."""
+
+    FILES = ()
+    KEPT = 6  # files; older ones are removed
+    STEPS = ("make", "write", "rename", "remove")
+
+    def setUp(self):
+        super().setUp()
+        self.shim = power_cut.build_shim(self.dir)
+        self.names_dir = "names/round-0"
+
+    def expected(self, steps):
+        """Content by name after so many steps."""
+        number, done = divmod(steps, len(self.STEPS))
+        there = {f"{n}": block(n) for n in range(max(1, number - self.KEPT + 1), number + 1)}
+        if done:
+            name = f"{number + 1}" if done > 2 else f"{number + 1}.tmp"
+            there[name] = block(number + 1) if done > 1 else b""
+        return there
+
+    def step(self, directory, steps):
+        number, which = divmod(steps, len(self.STEPS))
+        number += 1
+        path = directory / f"{number}.tmp"
+        if self.STEPS[which] == "make":
+            self.fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+        elif self.STEPS[which] == "write":
+            os.pwrite(self.fd, block(number), 0)
+        elif self.STEPS[which] == "rename":
+            os.rename(path, directory / f"{number}")
+        else:
+            os.close(self.fd)
+            if number > self.KEPT:
+                os.unlink(directory / f"{number - self.KEPT}")
+
+    def work(self, mount):
+        random = crashbed.random.Random(self.random.random())
+        try:
+            while not self.ended.is_set():
+                self.step(mount.path / self.names_dir, self.steps)
+                self.steps += 1
+                if self.steps % len(self.STEPS) != 0 and random.random() < 0.2:
+                    os.fsync(self.fd)
+                    self.synced = self.steps
+                if random.random() < 0.02:
+                    crashbed.sync_names(mount.path)
+                    self.flushes += 1
+        except OSError:
+            pass
+
+    def test_after_a_power_cut_names_and_content_are_those_after_one_step(self):
+        lost_steps = self.flushes = 0
+        for turn in range(CUTS * RUNS):
+            trace = self.dir / "trace"
+            trace.unlink(missing_ok=True)
+            self.names_dir = f"names/round-{turn}"
+            (self.export / self.names_dir).mkdir()
+            with crashbed.environment(**power_cut.environment(self.shim, self.dir / "cache/log",
+                                                              trace, True)):
+                mount = self.mount()
+            pid = mount.status()["pid"]
+            self.steps = self.synced = 0
+            self.ended = threading.Event()
+            worker = threading.Thread(target=self.work, args=(mount,))
+            worker.start()
+            least = self.random.randrange(5, 80)
+            testbed.wait_for(lambda: self.steps > least and self.synced, "steps", 60)
+            testbed.kill_pid(pid)
+            self.ended.set()
+            worker.join()
+            power_cut.cut(self.dir / "cache/log", trace, self.random)
+            mount.__enter__()
+            found = {p.name: p.read_bytes() for p in (mount.path / self.names_dir).iterdir()}
+            reached = [k for k in range(self.synced, self.steps + 2) if self.expected(k) == found]
+            self.assertTrue(reached, f"seed {SEED}: {self.synced} steps were synced, {self.steps} done; "
+                                     f"there are {sorted(found)}")
+            lost_steps += max(0, self.steps - reached[-1])
+            self.assertFalse(mount.status()["writes"]["log_damaged"], f"seed {SEED}")
+            crashbed.sync_names(mount.path)
+            there = {p.name: p.read_bytes() for p in (self.export / self.names_dir).iterdir()}
+            self.assertEqual(there, found)
+            self.check_no_conflicts("after a power cut")
+            mount.umount()
+        print(f"seed {SEED}: {lost_steps} steps went with the power, {self.flushes} flushes",
+              file=sys.stderr)
+        self.assertGreater(lost_steps, 0)
+        self.assertGreater(self.flushes, 0)
+
+
 if __name__ == "__main__":
     if lack := testbed.missing():
         print(f"skipped: {lack}")

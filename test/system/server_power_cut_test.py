@@ -23,6 +23,8 @@ POINTS = ("checkpoint-before-record", "checkpoint-after-record", "checkpoint-aft
           "checkpoint-between-extents", "checkpoint-between-files", "checkpoint-before-applied",
           "checkpoint-after-applied", "checkpoint-after-unlink", "change-after-intent",
           "change-before-result")
+MAKE_POINTS = ("checkpoint-before-makes", "checkpoint-between-makes", "checkpoint-after-makes",
+               "checkpoint-before-directories")
 SMALL_POINTS = ("checkpoint-small-made", "checkpoint-applied-written")  # where commits are in place
 
 
@@ -234,6 +236,83 @@ exec unshare -m sh -c '
             mount.__enter__()
             mount.umount()
             self.change_the_way()
+
+    def make(self, mount):
+        """Until the mount is gone: directories with a file each, whose number is in it. Under the
+        lease, so that they are made in commits."""
+        random = crashbed.random.Random(self.random.random())
+        try:
+            while not self.ended.is_set():
+                number = self.last + 1
+                made = mount.path / f"vm/names/made/{number}"
+                made.mkdir(parents=True, exist_ok=True)  # begun before the cut
+                (made / "file").write_bytes(block(number))
+                self.last = number
+                if random.random() < 0.3:
+                    crashbed.sync_names(mount.path)
+                    self.acknowledged = number
+        except OSError:
+            pass
+
+    def found_made(self, root, done):
+        """The number up to which they are there, each of them whole; of those after `done` the highest
+        may have been cut in the middle, and then counts as none."""
+        made = root / "vm/names/made"
+        numbers = sorted(int(name) for name in os.listdir(made)) if made.exists() else []
+        self.assertEqual(numbers, list(range(1, len(numbers) + 1)), f"seed {SEED}")
+        if numbers and numbers[-1] > done:
+            file = made / str(numbers[-1]) / "file"
+            if not file.exists() or file.read_bytes() != block(numbers[-1]):
+                numbers.pop()
+        for number in numbers:
+            self.assertEqual(os.listdir(made / str(number)), ["file"], f"seed {SEED}, {number}")
+            self.assertEqual((made / str(number) / "file").read_bytes(), block(number))
+        return len(numbers)
+
+    def test_after_a_power_cut_of_the_server_the_names_that_commits_made_are_there(self):
+        lost = made_in_commits = 0
+        for _ in range(CUTS // 2 * RUNS):
+            before = self.last
+            fault = self.random.choice((None, *POINTS[:8], *MAKE_POINTS, *MAKE_POINTS))
+            what = f"seed {SEED}, {fault}, small {self.is_small}"
+            self.boot(self.export, True, fault and f"{fault}@{self.random.randrange(1, 6)}")
+            mount = Mount(f"local:{self.export}", self.dir, [f"server_command={self.server()}"])
+            mount.__enter__()
+            self.addCleanup(mount.__exit__)
+            self.addCleanup(self.boot)  # before that, when the check has failed
+            pid = mount.status()["pid"]
+            servers = testbed.server_processes(pid)
+            self.ended, self.acknowledged = threading.Event(), 0
+            maker = threading.Thread(target=self.make, args=(mount,))
+            maker.start()
+            testbed.wait_for(lambda: any(crashbed.has_ended(p) for p in servers) or
+                             (not fault and self.last > before + 20), what, 60)
+            for process in (*servers, pid):
+                testbed.kill_pid(process)
+            self.ended.set()
+            maker.join()
+            lost += server_cut.cut(self.export, self.trace, self.random)
+            self.boot()
+            done = subprocess.run([SLIPWAYD, "recover", self.export], check=False, text=True,
+                                  capture_output=True, timeout=60)
+            self.assertEqual((done.returncode, done.stderr.count("refused-")), (0, 0),
+                             what + done.stderr)
+            reached = self.found_made(self.export, self.acknowledged)
+            self.assertGreaterEqual(reached, self.acknowledged, what)
+            mount.__enter__()
+            crashbed.sync_names(mount.path)
+            after = self.found_made(mount.path, self.last)
+            self.assertGreaterEqual(after, self.last, what)
+            self.assertEqual(self.found_made(self.export, self.last), after, what)
+            self.last = after
+            self.check_no_conflicts(what)
+            made_in_commits += len(list(self.export.glob(".slipway/journal/*/*/prepared/*")))
+            mount.umount()
+            self.change_the_way()
+        print(f"seed {SEED}: {lost} pages and names went with the power, {self.last} were made",
+              file=sys.stderr)
+        self.assertGreater(lost, 0)
+        self.assertGreater(made_in_commits, 0)
 
     def test_without_syncs_the_same_check_finds_the_loss(self):
         failed = 0

@@ -1,8 +1,7 @@
-"""VMware's portable file lock, played by processes on one mount and on two mounts of one export:
-Lamport's bakery with directories and small files, as its open file library does it."""
+"""VMware's portable file lock (vmware_lock.py), played by processes on one mount and on two mounts of one
+export."""
 
 import contextlib
-import errno
 import os
 import random
 import sys
@@ -12,109 +11,14 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support"))
 import testbed
 from testbed import Mount
+from vmware_lock import Lock, absent
 from writing import WritingTest, in_processes
 
-RECORD = 512  # bytes of a member file
 ROUNDS = 6  # locks that each process takes
-TOO_LONG = 100  # seconds
-
-
-def absent(call, *arguments):
-    """Whether what the call is about is not there."""
-    try:
-        call(*arguments)
-    except FileNotFoundError:
-        return True
-    return False
-
-
-class Lock:
-    """One process's side of the lock of a file."""
-
-    def __init__(self, path, who):
-        self.directory = f"{path}.lck"
-        self.who = who
-        self.deadline = time.monotonic() + TOO_LONG
-
-    def name(self, letter):
-        return f"{self.directory}/{letter}{self.number}.lck"
-
-    def acquire(self):
-        while not self.enter():
-            self.pause()
-        while not self.is_first():
-            self.pause()
-
-    def pause(self):
-        if time.monotonic() > self.deadline:
-            raise TimeoutError(f"{self.who} waits; there are {os.listdir(self.directory)}")
-        time.sleep(random.uniform(0.001, 0.02))
-
-    def enter(self):
-        """Becomes a member with a ticket behind all others; False when it must begin again."""
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(self.directory)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(self.directory, 0o777)
-        self.number = f"{random.randrange(100):05d}"  # few, so that they collide
-        try:
-            os.mkdir(self.name("D"), 0o777)
-        except (FileExistsError, FileNotFoundError):
-            return False  # taken, or the last holder removed the lock's directory
-        if not absent(os.stat, self.name("M")):
-            os.rmdir(self.name("D"))
-            return False
-        fd = os.open(self.name("E"), os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o644)
-        try:
-            tickets = [ticket for ticket, _ in self.members().values()]
-            self.ticket = max(tickets, default=0) + 1
-            record = f"{self.ticket} {self.who}".encode().ljust(RECORD, b"\0")
-            if os.write(fd, record) != RECORD:
-                raise OSError(errno.EIO, "a short write")
-        finally:
-            os.close(fd)
-        os.rename(self.name("E"), self.name("M"))
-        os.rmdir(self.name("D"))
-        return True
-
-    def members(self):
-        """Tickets by number."""
-        found = {}
-        for name in os.listdir(self.directory):
-            if not name.startswith("M"):
-                continue
-            try:
-                with open(f"{self.directory}/{name}", "rb") as f:
-                    record = f.read()
-            except FileNotFoundError:
-                continue  # given up meanwhile
-            if len(record) != RECORD:
-                raise AssertionError(f"{name} is a member with {len(record)} bytes")
-            ticket, who = record.rstrip(b"\0").decode().split(" ", 1)
-            found[name[1:-4]] = (int(ticket), who)
-        return found
-
-    def is_first(self):
-        names = os.listdir(self.directory)
-        if f"M{self.number}.lck" not in names:
-            raise AssertionError(f"{self.who} does not see its own entry: {names}")
-        if any(name.startswith("D") for name in names):
-            return False  # somebody chooses a ticket
-        mine = (self.ticket, self.number)
-        return all(mine <= (ticket, number) for number, (ticket, _) in self.members().items())
-
-    def release(self):
-        os.unlink(self.name("M"))
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                os.rmdir(self.directory)
-            except OSError as e:
-                if e.errno != errno.ENOTEMPTY:
-                    raise
 
 
 class VmwareLock(WritingTest):
-    def play(self, paths):
+    def play(self, paths, rounds=ROUNDS):
         """One process per path; all paths lead to one file. The winner proves that it is alone in a
         file outside the mounts, and counts in the file that the lock protects."""
         proof = self.dir / "winner"
@@ -122,7 +26,7 @@ class VmwareLock(WritingTest):
 
         def take_turns(index):
             random.seed(index)
-            for turn in range(ROUNDS):
+            for turn in range(rounds):
                 lock = Lock(paths[index], f"{os.getpid()}-{turn}(vmware-vmx)")
                 lock.acquire()
                 os.close(os.open(proof, os.O_CREAT | os.O_EXCL))  # two winners: FileExistsError
@@ -134,12 +38,12 @@ class VmwareLock(WritingTest):
         started = time.monotonic()
         in_processes(len(paths), take_turns)
         seconds = time.monotonic() - started
-        print(f"{len(paths) * ROUNDS} locks by {len(paths)} processes in {seconds:.1f} s")
-        self.assertEqual(paths[0].read_text(), str(len(paths) * ROUNDS))
+        print(f"{len(paths) * rounds} locks by {len(paths)} processes in {seconds:.1f} s")
+        self.assertEqual(paths[0].read_text(), str(len(paths) * rounds))
         self.assertEqual(os.listdir(self.here), ["vm.vmx"])
         self.flush()
         self.assertEqual(os.listdir(self.there), ["vm.vmx"])
-        self.assertEqual((self.there / "vm.vmx").read_text(), str(len(paths) * ROUNDS))
+        self.assertEqual((self.there / "vm.vmx").read_text(), str(len(paths) * rounds))
 
     def test_eight_processes_on_one_mount_never_have_two_winners(self):
         self.play([self.here / "vm.vmx"] * 8)
@@ -205,6 +109,25 @@ class TwoMounts(VmwareLock):
             return won
 
         self.assertEqual(sum(in_processes(8, create)), 20)
+
+
+class TwoLeasedMounts(WritingTest):
+    """The same with leases: each name is made in one host's log, which the other asks for."""
+
+    options = ("lease_wait=60",)
+    play = VmwareLock.play
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.other = Mount(cls.mount.source, cls.dir, cls.mount.options, name="other")
+        cls.other.cache = cls.dir / "cache-other"
+        cls.other.__enter__()
+        cls.addClassCleanup(cls.other.__exit__)
+
+    def test_two_and_two_processes_on_two_hosts_never_have_two_winners(self):
+        other = self.other.path / self.there.name / "vm.vmx"
+        self.play([self.here / "vm.vmx", other] * 2, rounds=2)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 namespace slipway {
 namespace {
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
 constexpr std::uint64_t kOddSize = 9 * kMiB + 5000;  // the last unit is short
 
 TEST_CASE("what is stored is served, and what is not is absent") {

@@ -12,6 +12,7 @@ namespace slipway {
 
 // What goes wrong in here is thrown: the helper process uses it too, outside of any test case.
 
+inline constexpr std::uint64_t kMiB = 1024 * 1024;  // bytes
 inline constexpr ExportKey kOwner{std::byte{1}, std::byte{2}};
 
 /// A remote file's version; `change` makes other mtimes, `ctime` other ctimes.

@@ -16,8 +16,6 @@
 namespace slipway {
 namespace {
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
-
 std::uint64_t next_random(std::uint64_t& state) {
   state ^= state << 13;
   state ^= state >> 7;
@@ -84,7 +82,16 @@ TEST_CASE("readers, storers, openers, confirmers and eviction at once never serv
   CHECK(right > 0);
   CHECK(cache->stats().corrupt_units == 0);
   CHECK(cache->stats().used <= 24 * kMiB);
-  // On a busy machine the evicting thread may get its turn only now.
+  // On a busy machine the threads may not have filled it.
+  for (std::uint64_t inode = 10; inode < 14 && cache->stats().evicted_bytes == 0; inode++) {
+    const auto [file, must_confirm] = open_in(*cache, version_of(inode, kSize));
+    for (std::uint64_t offset = 0; offset < kSize; offset += kMiB) {
+      std::vector<StoreRun> runs;
+      runs.push_back(run_of(file->version(), {offset, kMiB}));
+      store_now(*cache, file, std::move(runs));
+    }
+  }
+  // And the evicting thread may get its turn only now.
   for (int i = 0; i < 10'000 && cache->stats().evicted_bytes == 0; i++)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   CHECK(cache->stats().evicted_bytes > 0);

@@ -5,8 +5,6 @@
 namespace slipway {
 namespace {
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
-
 TEST_CASE(
     "kill -9 in the middle of storing loses nothing that was stored and serves nothing wrong") {
   const TempDir dir;

@@ -17,7 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
 constexpr std::uint64_t kFiles = 3;
 constexpr ByteRange kData{0, 20 * kUnitSize};            // of each file
 constexpr ByteRange kZeroRange{512 * 1024, 256 * 1024};  // of each file, zero on the server

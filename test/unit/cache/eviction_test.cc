@@ -3,11 +3,12 @@
 #include "support/catch.h"
 
 #include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
 
 namespace slipway {
 namespace {
-
-constexpr std::uint64_t kMiB = 1024 * 1024;
 
 std::size_t regions_cached(CachedFile& file) {
   return file.confirm_regions(0, 1000).size();
@@ -147,6 +148,34 @@ TEST_CASE("a complete file that loses a region is not complete at the next mount
   }
   const auto cache = open_cache(options_for(dir.path(), 128 * kMiB));
   CHECK_FALSE(open_in(*cache, version).file->complete());
+}
+
+TEST_CASE("what others keep in the directory counts, and the oldest manifests go") {
+  const TempDir dir;
+  const auto cache = open_cache(options_for(dir.path(), 32 * kMiB));
+  const std::uint64_t before = cache->stats().used;
+  std::filesystem::create_directory(dir / "have");
+  std::filesystem::create_directory(dir / "manifests");
+  const auto put = [&](const std::string& name, std::uint64_t bytes, int age) {
+    const std::string path = dir / name;
+    std::ofstream(path) << std::string(bytes, 'x');
+    const auto then = std::filesystem::file_time_type::clock::now() - std::chrono::hours(age);
+    std::filesystem::last_write_time(path, then);
+  };
+  put("have/000123.sst", 3 * kMiB, 5);
+  put("manifests/old", kMiB, 3);
+  put("manifests/older", kMiB, 4);
+  put("manifests/new", kMiB, 1);
+  await([&] {
+    return cache->stats().used >= before + 5 * kMiB &&
+           !std::filesystem::exists(dir / "manifests/older");
+  });
+  CHECK(cache->stats().used < before + 6 * kMiB);  // two of the three, a sixteenth of the limit
+  CHECK(std::filesystem::exists(dir / "manifests/old"));
+  CHECK(std::filesystem::exists(dir / "manifests/new"));
+  CHECK(std::filesystem::exists(dir / "have/000123.sst"));
+  std::filesystem::remove(dir / "have/000123.sst");
+  await([&] { return cache->stats().used < before + 3 * kMiB; });
 }
 
 }  // namespace

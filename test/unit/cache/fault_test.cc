@@ -15,8 +15,6 @@
 namespace slipway {
 namespace {
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
-
 struct Faulty {
   TempDir dir;
   std::shared_ptr<MemoryIndex::Content> content = std::make_shared<MemoryIndex::Content>();

@@ -14,8 +14,6 @@
 namespace slipway {
 namespace {
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
-
 /// A cached file and what it should be.
 struct Rig {
   TempDir dir;

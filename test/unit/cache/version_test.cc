@@ -8,8 +8,6 @@
 namespace slipway {
 namespace {
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
-
 std::size_t data_files(const TempDir& dir) {
   return files_below(dir / "data").size();
 }
@@ -46,6 +44,99 @@ TEST_CASE("a changed file gets a new generation and never serves old bytes") {
     CHECK(got == content_of(before, {0, kMiB}));
     await([&] { return cache->stats().used < 6 * kMiB; });
   }
+}
+
+TEST_CASE("who brings content ahead of its readers takes nothing from those who use another one") {
+  const TempDir dir;
+  const auto cache = open_cache(options_for(dir.path()));
+  const VersionRecord now = version_of(7, kMiB, /*change=*/1);
+  auto file = open_in(*cache, now).file;
+  const VersionRecord before = version_of(7, kMiB);
+  REQUIRE_FALSE(cache->open_file_ahead(kOwner, before).has_value());
+  CHECK(cache->open_file_ahead(kOwner, before).error().code == ErrorCode::kBusy);
+  REQUIRE(store_now(*cache, file, ByteRange{0, kMiB}));
+  CHECK(read_back(*file) == Served{kMiB, 0, 0});
+
+  SECTION("with theirs it helps") {
+    const auto ahead = cache->open_file_ahead(kOwner, now);
+    REQUIRE(ahead.has_value());
+    CHECK(ahead->file == file);
+    CHECK_FALSE(ahead->must_confirm);
+  }
+  SECTION("what is to be confirmed stays so for the next opener") {
+    const VersionRecord moved = version_of(7, kMiB, 1, /*ctime=*/1);
+    REQUIRE(cache->open_file_ahead(kOwner, moved).has_value());
+    CHECK(cache->open_file_ahead(kOwner, moved)->must_confirm);
+    CHECK(open_in(*cache, moved).must_confirm);
+  }
+  SECTION("when nobody uses it, it is a new version like any other") {
+    file.reset();  // the store thread may have it a moment longer
+    await([&] { return cache->open_file_ahead(kOwner, before).has_value(); });
+    const auto ahead = cache->open_file_ahead(kOwner, before);
+    REQUIRE(ahead.has_value());
+    CHECK(read_back(*ahead->file).absent == kMiB);
+  }
+}
+
+TEST_CASE("a superseded generation is kept until the next one is complete, where that is asked for") {
+  const TempDir dir;
+  const auto cache = open_cache(options_for(dir.path()));
+  cache->keep_superseded();
+  const VersionRecord before = version_of(7, 8 * kMiB);
+  std::uint64_t generation = 0;
+  {
+    const auto file = open_in(*cache, before).file;
+    generation = file->generation();
+    REQUIRE(store_now(*cache, file, ByteRange{0, 8 * kMiB}));
+  }
+  const auto next = open_in(*cache, version_of(7, 8 * kMiB, /*change=*/1)).file;
+  CHECK(cache->find_file(kOwner, before.id) == next);
+  {
+    const auto kept = cache->find_generation(kOwner, before.id, generation);
+    REQUIRE(kept != nullptr);
+    CHECK(kept->version() == before);
+    CHECK(read_back(*kept) == Served{8 * kMiB, 0, 0});
+  }
+  CHECK(read_back(*next).absent == 8 * kMiB);
+
+  SECTION("then it goes") {
+    REQUIRE(store_now(*cache, next, ByteRange{0, 7 * kMiB}));
+    CHECK(cache->find_generation(kOwner, before.id, generation) != nullptr);
+    REQUIRE(store_now(*cache, next, ByteRange{7 * kMiB, kMiB}));
+    CHECK(cache->find_generation(kOwner, before.id, generation) == nullptr);
+    await([&] { return data_files(dir) == 1; });
+  }
+  SECTION("of each file the latest one only") {
+    const auto third = open_in(*cache, version_of(7, 8 * kMiB, /*change=*/2)).file;
+    CHECK(cache->find_generation(kOwner, before.id, generation) == nullptr);
+    CHECK(cache->find_generation(kOwner, before.id, next->generation()) == next);
+  }
+  SECTION("small files aren't kept") {
+    const auto small = open_in(*cache, version_of(8, kMiB - 1)).file->generation();
+    const auto changed = open_in(*cache, version_of(8, kMiB - 1, 1)).file;
+    CHECK(cache->find_generation(kOwner, changed->version().id, small) == nullptr);
+  }
+}
+
+TEST_CASE("a superseded generation makes room before anything else") {
+  const TempDir dir;
+  const auto cache = open_cache(options_for(dir.path(), 32 * kMiB));
+  cache->keep_superseded();
+  const auto other = open_in(*cache, version_of(9, 8 * kMiB)).file;
+  REQUIRE(store_now(*cache, other, ByteRange{0, 8 * kMiB}));
+  const VersionRecord before = version_of(7, 16 * kMiB);
+  std::uint64_t generation = 0;
+  {
+    const auto file = open_in(*cache, before).file;
+    generation = file->generation();
+    REQUIRE(store_now(*cache, file, ByteRange{0, 16 * kMiB}));
+  }
+  const auto next = open_in(*cache, version_of(7, 16 * kMiB, /*change=*/1)).file;
+  for (std::uint64_t at = 0; at < 12 * kMiB; at += kMiB)
+    REQUIRE(store_now(*cache, next, ByteRange{at, kMiB}));
+  CHECK(cache->find_generation(kOwner, before.id, generation) == nullptr);
+  CHECK(read_back(*other).absent == 0);
+  CHECK(read_back(*next).absent == 4 * kMiB);
 }
 
 TEST_CASE("a file that changed while nobody had it open is replaced, not mixed") {

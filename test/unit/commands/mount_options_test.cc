@@ -109,8 +109,9 @@ TEST_CASE("typos, bad values and contradictions are refused by name") {
 }
 
 TEST_CASE("a read-only mount refuses the options of writing, by name") {
-  for (const char* option : {"write=through", "write=back", "durability=remote", "lease=no",
-                             "lease_wait=3", "log_size=1G", "log_wait=3", "write_published"}) {
+  for (const char* option :
+       {"write=through", "write=back", "names=back", "names=through", "durability=remote", "lease=no",
+        "lease_wait=3", "log_size=1G", "log_wait=3", "write_published"}) {
     CAPTURE(option);
     CHECK(error_of(option) == "accepted");
     const std::string message = error_of(std::string("ro,") + option);
@@ -120,6 +121,15 @@ TEST_CASE("a read-only mount refuses the options of writing, by name") {
     CHECK(error_of(std::string("ro,") + option + ",rw") == "accepted");
   }
   CHECK(error_of("ro,consistency=session,writable_opens") == "accepted");
+}
+
+TEST_CASE("names=back contradicts what makes the server do each change at once") {
+  for (const char* other : {"write=through", "durability=remote", "lease=no"}) {
+    CAPTURE(other);
+    CHECK(error_of(std::string("names=through,") + other) == "accepted");
+    CHECK(error_of(std::string("names=back,") + other).find(other) != std::string::npos);
+    CHECK(error_of(std::string(other) + ",names=back").find("contradict") != std::string::npos);
+  }
 }
 
 TEST_CASE("consistency says how long names are believed, and contradicts attr_timeout where it does") {

@@ -8,7 +8,6 @@ using namespace slipway;
 
 namespace {
 
-constexpr std::size_t kMiB = 1 << 20;
 const std::string kStaleAnswer = "errno " + std::to_string(ESTALE);
 
 /// Every open and path walk asks the server.

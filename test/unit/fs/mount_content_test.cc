@@ -8,8 +8,6 @@ using namespace slipway;
 
 namespace {
 
-constexpr std::size_t kMiB = 1 << 20;
-
 struct Mapping {
   Mapping(int fd, std::size_t length, int flags)
       : size(length), at(::mmap(nullptr, length, PROT_READ, flags, fd, 0)) {}

@@ -12,8 +12,6 @@ using namespace slipway;
 
 namespace {
 
-constexpr std::size_t kMiB = 1 << 20;
-
 /// A child process that reads one byte at `offset`: only calls that are safe after fork().
 pid_t fork_reader(int fd, off_t offset, bool handle_alarm) {
   const pid_t child = ::fork();

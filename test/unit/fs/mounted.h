@@ -19,6 +19,8 @@
 
 namespace slipway {
 
+inline constexpr std::size_t kMiB = 1 << 20;  // bytes
+
 /// A real mount of a fake export, unmounted at the end.
 class Mounted {
  public:

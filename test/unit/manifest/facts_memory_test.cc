@@ -129,6 +129,22 @@ TEST_CASE("configuration travels whole up to a mebibyte") {
   CHECK(facts_of(name, std::string(1024 * 1024 + 1, 'x')).plan == TransferPlan::kDemand);
 }
 
+TEST_CASE("a name and a size tell what travels whole when there is no manifest") {
+  CHECK(plan_by_name("vm.vmx", 3000) == TransferPlan::kWhole);
+  CHECK(plan_by_name("vm.nvram", 1024 * 1024) == TransferPlan::kWhole);
+  CHECK(plan_by_name("disk.vmdk", 700) == TransferPlan::kWhole);
+  CHECK(plan_by_name("disk.vmdk", 64 * 1024 + 1) == TransferPlan::kDemand);
+  CHECK(plan_by_name("vm.log", 64 * 1024 + 1) == TransferPlan::kDemand);
+  CHECK(plan_by_name("vm.vmem", 4096) == TransferPlan::kBulk);
+}
+
+TEST_CASE("images and a VM monitor's own files tell of a machine, common text does not") {
+  const std::string machine = GENERATE("vm.vmx", "vm.VMSD", "vm.nvram", "d.vmdk", "d.qcow2", "vm.vmem");
+  CHECK(names_machine(machine));
+  const std::string other = GENERATE("settings.json", "a.xml", "notes", "vmware.log", "a.conf");
+  CHECK_FALSE(names_machine(other));
+}
+
 TEST_CASE("an image that can't be read is what its name says") {
   class Unreadable final : public ImageBytes {
    public:

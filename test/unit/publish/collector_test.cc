@@ -4,12 +4,6 @@ using namespace slipway;
 
 namespace {
 
-ContentHash root_of_file(TestExport& images, const std::string& name) {
-  const auto manifest = images.manifest(name);
-  REQUIRE(manifest.has_value());
-  return (*manifest)->manifest().root;
-}
-
 Collected unpublish(TestExport& images, const std::string& relative) {
   Collector collector(images.served(), {}, [](const std::string&) {});
   const auto freed = collector.unpublish(relative);

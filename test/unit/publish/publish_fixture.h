@@ -177,4 +177,10 @@ class TestExport {
   std::unique_ptr<PublishedExport> served_;
 };
 
+inline ContentHash root_of_file(TestExport& images, const std::string& name) {
+  const auto manifest = images.manifest(name);
+  REQUIRE(manifest.has_value());
+  return (*manifest)->manifest().root;
+}
+
 }  // namespace slipway

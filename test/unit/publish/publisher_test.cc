@@ -12,12 +12,6 @@ namespace {
 
 const std::string kBulkName = "guest.vmem";  // whose plan is bulk
 
-ContentHash root_of_file(TestExport& images, const std::string& name) {
-  const auto manifest = images.manifest(name);
-  REQUIRE(manifest.has_value());
-  return (*manifest)->manifest().root;
-}
-
 bool is_same_file(const std::string& a, const std::string& b) {
   return std::filesystem::equivalent(a, b);
 }

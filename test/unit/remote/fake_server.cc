@@ -12,10 +12,10 @@ namespace slipway {
 
 namespace {
 
-constexpr std::chrono::seconds kPatience{5};
+constexpr std::chrono::seconds kServerPatience{5};
 
 TimePoint soon() {
-  return SteadyClock::instance().now() + kPatience;
+  return SteadyClock::instance().now() + kServerPatience;
 }
 
 }  // namespace
@@ -223,6 +223,7 @@ bool FakeServer::answer_by_itself(const Request& request) {
     case MessageType::kStage:
     case MessageType::kCommit:
     case MessageType::kLease:
+    case MessageType::kPrepare:
       break;
   }
   return false;
@@ -269,7 +270,7 @@ ReadFile FakeServer::open_file(std::uint64_t handle) {
 
 Request FakeServer::take() {
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, kPatience, [&] { return !requests_.empty(); }))
+  if (!changed_.wait_for(lock, kServerPatience, [&] { return !requests_.empty(); }))
     throw std::runtime_error("no request came");
   Request request = std::move(requests_.front());
   requests_.pop_front();
@@ -284,7 +285,7 @@ Request FakeServer::take(MessageType type) {
                          [&](const Request& r) { return r.header.type == type; });
     return found != requests_.end();
   };
-  if (!changed_.wait_for(lock, kPatience, has_come))
+  if (!changed_.wait_for(lock, kServerPatience, has_come))
     throw std::runtime_error("no such request came");
   Request request = std::move(*found);
   requests_.erase(found);
@@ -349,7 +350,7 @@ std::shared_ptr<FakeServer::Peer> FakeServer::peer(unsigned connection) {
 
 void FakeServer::wait_connected(unsigned connection) {
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, kPatience, [&] { return peers_.count(connection) != 0; }))
+  if (!changed_.wait_for(lock, kServerPatience, [&] { return peers_.count(connection) != 0; }))
     throw std::runtime_error("the client did not connect");
 }
 

@@ -12,10 +12,6 @@
 namespace slipway {
 namespace {
 
-constexpr std::uint32_t status_of(ErrorCode code) {
-  return static_cast<std::uint32_t>(code);
-}
-
 /// Stages and commits that are only counted.
 class CountingCheckpoints final : public Checkpoints {
  public:
@@ -30,15 +26,17 @@ class CountingCheckpoints final : public Checkpoints {
     return CommitReply{std::vector<CommitResult>(request.files.size(), {30, "", {}})};
   }
 
+  Result<PrepareReply> prepare(const PrepareRequest&) override { return PrepareReply{}; }
+
   int stages = 0;
 };
 
 /// One session over an export, with the log that all sessions share.
 struct OneSession {
-  explicit OneSession(const ExportFixture& f, bool allowed = true)
+  explicit OneSession(const ExportFixture& f, bool allowed = true, LeaseStore* leases = nullptr)
       : store(f.open_store("")),
         log(OperationLog::open(f.dir / "client").value()),
-        handler(*store, 16, {}, {allowed, log.get(), &checkpoints}) {}
+        handler(*store, 16, {}, {allowed, log.get(), &checkpoints, leases}) {}
 
   template <class T>
   TestReply ask(MessageType type, const T& body) {
@@ -306,6 +304,21 @@ TEST_CASE("stages, commits and syncs are passed on") {
   CHECK(decode_commit_reply(reply.body()).value().files.size() == 2);
 }
 
+TEST_CASE("inodes are prepared for who may have leases") {
+  const ExportFixture f;
+  OneSession none(f);
+  CHECK(none.status(MessageType::kPrepare, PrepareRequest{}) ==
+        status_of(ErrorCode::kNotSupported));
+  LeaseStore::Options options;
+  options.directory = f.dir / "leases";
+  options.top = f.root;
+  const auto leases = LeaseStore::open(std::move(options)).value();
+  OneSession s(f, true, leases.get());
+  const TestReply reply = s.ask(MessageType::kPrepare, PrepareRequest{});
+  REQUIRE(reply.header.status == 0);
+  CHECK(decode_prepare_reply(reply.body()).has_value());
+}
+
 TEST_CASE("a read-only session refuses everything that changes something") {
   const ExportFixture f;
   OneSession s(f, false);
@@ -325,6 +338,7 @@ TEST_CASE("a read-only session refuses everything that changes something") {
   CHECK(s.status(MessageType::kSync, SyncRequest{{"vm", {}}}) == kRefused);
   CHECK(s.status(MessageType::kStage, StageRequest{}) == kRefused);
   CHECK(s.status(MessageType::kCommit, CommitRequest{}) == kRefused);
+  CHECK(s.status(MessageType::kPrepare, PrepareRequest{}) == kRefused);
   CHECK(s.checkpoints.stages == 0);
   CHECK(f.list("vm").size() == 2);
   CHECK(read_small_file(f.root + "/vm/disk", 10).value() == "disk");

@@ -40,6 +40,26 @@ CommitPlan some_plan() {
   return plan;
 }
 
+CommitPlan some_plan_that_makes() {
+  CommitPlan plan = some_plan();
+  CommitFile taken;
+  taken.node.path = "vm/there";
+  taken.base = some_attributes().version;
+  taken.base.id.inode = 4713;
+  taken.base.size = 0;
+  taken.make = CommitMake{MakeKind::kDirectory, 0755};
+  CommitFile file = taken;
+  file.node.path = "vm/there/new";
+  file.base.id.inode = 4714;
+  file.size = 3;
+  file.make = CommitMake{MakeKind::kFile, 0644};
+  plan.request.files.push_back(taken);
+  plan.request.files.push_back(file);
+  plan.outcomes.push_back({0, "", true});
+  plan.outcomes.push_back({0, ""});
+  return plan;
+}
+
 Bytes some_journal(bool is_committed) {
   const Part part = Part().data(0, 0, "abc").range(1, StageKind::kZero, 4, 4).data(1, 0, "de");
   StageRequest request;
@@ -120,6 +140,29 @@ TEST_CASE("a commit's plan and what was applied have the bytes that their golden
   CHECK(record.reply.files[1].conflict_name == "b.conflict-c1c2c3c4-77");
 }
 
+TEST_CASE("a plan that makes names has the bytes that its golden file holds") {
+  Bytes plan;
+  encode(plan, some_plan_that_makes());
+  CHECK(golden("plan-make", plan) == plan);
+  const CommitPlan again = decode_commit_plan(plan).value();
+  CHECK(again.outcomes == some_plan_that_makes().outcomes);
+  CHECK(again.outcomes[2].is_taken);
+  CHECK(again.request.files[2].make == CommitMake{MakeKind::kDirectory, 0755});
+  CHECK(again.request.files[3].make == CommitMake{MakeKind::kFile, 0644});
+}
+
+TEST_CASE("a plan of before commits made names is read as one that makes none") {
+  const CommitPlan plan = decode_commit_plan(golden("plan", [] {
+                            Bytes bytes;
+                            encode(bytes, some_plan());
+                            return bytes;
+                          }())).value();
+  for (const CommitFile& file : plan.request.files)
+    CHECK(!file.make);
+  for (const PlannedOutcome& outcome : plan.outcomes)
+    CHECK(!outcome.is_taken);
+}
+
 TEST_CASE("what small commits write over in place has the bytes that its golden files hold") {
   const Bytes commit = encode_small_commit(some_journal(true));
   CHECK(golden("small-commit", commit) == commit);
@@ -178,6 +221,22 @@ TEST_CASE("a plan that says what none can is refused") {
   plan = some_plan();
   plan.outcomes[0].conflict_name = "b";  // of a file that is applied
   CHECK(is_refused(plan));
+  plan = some_plan_that_makes();
+  CHECK(!is_refused(plan));
+  plan.outcomes[0].is_taken = true;  // of a file that is not made
+  CHECK(is_refused(plan));
+  plan = some_plan_that_makes();
+  plan.outcomes[3].is_taken = true;  // of a made file
+  CHECK(is_refused(plan));
+  plan = some_plan_that_makes();
+  plan.outcomes[2].status = number_of(ErrorCode::kExists);
+  CHECK(is_refused(plan));
+  Bytes bytes;
+  encode(bytes, some_plan_that_makes());
+  for (const unsigned count : {0U, 2U, 255U}) {
+    bytes[bytes.size() - 8] = static_cast<std::byte>(count);
+    CHECK(!decode_commit_plan(bytes).has_value());
+  }
 }
 
 }  // namespace slipway

@@ -12,7 +12,7 @@
 namespace slipway {
 namespace {
 
-void flip(const std::string& path, std::int64_t from_end) {
+void flip_from_end(const std::string& path, std::int64_t from_end) {
   const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   const off_t at = ::lseek(fd.get(), 0, SEEK_END) - from_end;
   std::byte byte{};
@@ -85,7 +85,7 @@ TEST_CASE("a part that was damaged on the disk can be staged again") {
   const CommitFile file = f.file_of("vm/disk", 4);
   REQUIRE(f.stage(1, 0, Part().data(0, 0, "A")).has_value());
   REQUIRE(f.stage(1, 1, Part().data(0, 1, "B")).has_value());
-  flip(f.group_directory() + "/stage-1", 10);
+  flip_from_end(f.group_directory() + "/stage-1", 10);
   if (GENERATE(false, true))
     f.reopen();
   CHECK(f.commit(1, 2, {file}).error().code == ErrorCode::kInvalid);

@@ -21,8 +21,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 /// An export with a few groups; each store is a session's.
-struct Fixture {
-  Fixture() {
+struct AskedExport {
+  AskedExport() {
     for (const char* group : {"vm", "other", "third"})
       std::filesystem::create_directories(dir.path() + "/top/" + group);
     ::mkdir((dir.path() + "/leases").c_str(), 0777);
@@ -72,19 +72,19 @@ struct Asker {
   std::shared_ptr<SendQueue> queue = std::make_shared<SendQueue>(kSshFrameMax, 0);
 };
 
-std::uint64_t acquire(LeaseStore& store, const std::string& path, LeaseOutcome expected) {
+std::uint64_t must_acquire(LeaseStore& store, const std::string& path, LeaseOutcome expected) {
   const auto reply = store.answer({LeaseAction::kAcquire, path, "", 0, 0});
   REQUIRE(reply.has_value());
   REQUIRE(reply->outcome == expected);
   return reply->leases[0].epoch;
 }
 
-void renew(LeaseStore& store, const std::string& path, std::uint64_t epoch) {
+void must_renew(LeaseStore& store, const std::string& path, std::uint64_t epoch) {
   REQUIRE(store.answer({LeaseAction::kRenew, path, "", epoch, 0}).value().outcome ==
           LeaseOutcome::kDone);
 }
 
-void release(LeaseStore& store, const std::string& path, std::uint64_t epoch) {
+void must_release(LeaseStore& store, const std::string& path, std::uint64_t epoch) {
   REQUIRE(store.answer({LeaseAction::kRelease, path, "", epoch, 0}).value().outcome ==
           LeaseOutcome::kDone);
 }
@@ -95,19 +95,19 @@ constexpr auto kHeld = LeaseOutcome::kHeld;
 }  // namespace
 
 TEST_CASE("a holder is told that somebody wants its lease, before or after it asks") {
-  Fixture f;
+  AskedExport f;
   const auto a = f.store(1);
   const auto b = f.store(2);
   LeaseAwaits awaits(*a, hours(1));
   Asker asker;
-  const std::uint64_t epoch = acquire(*a, "vm/disk", kDone);
-  acquire(*a, "other", kDone);
+  const std::uint64_t epoch = must_acquire(*a, "vm/disk", kDone);
+  must_acquire(*a, "other", kDone);
   const bool before = GENERATE(true, false);
   if (before)
-    acquire(*b, "vm/disk", kHeld);
+    must_acquire(*b, "vm/disk", kHeld);
   awaits.ask(asker.question(7));
   if (!before)
-    acquire(*b, "vm/disk", kHeld);
+    must_acquire(*b, "vm/disk", kHeld);
   const Asker::Answer answer = asker.next();
   CHECK(answer.header.cookie == 7);
   CHECK(answer.header.type == MessageType::kLease);
@@ -121,26 +121,26 @@ TEST_CASE("a holder is told that somebody wants its lease, before or after it as
 }
 
 TEST_CASE("who waits is told of the release, and of the lease's passing to a third") {
-  Fixture f;
+  AskedExport f;
   const auto a = f.store(1);
   const auto b = f.store(2);
   const auto c = f.store(3);
   LeaseAwaits awaits(*b, hours(1));
   Asker asker;
-  const std::uint64_t epoch = acquire(*a, "vm", kDone);
-  acquire(*b, "vm", kHeld);
+  const std::uint64_t epoch = must_acquire(*a, "vm", kDone);
+  must_acquire(*b, "vm", kHeld);
   awaits.ask(asker.question(1));
-  renew(*a, "vm", epoch);  // is none of its business
+  must_renew(*a, "vm", epoch);  // is none of its business
   f.now_ms += 25'000;
-  renew(*a, "vm", epoch);
-  release(*a, "vm", epoch);
+  must_renew(*a, "vm", epoch);
+  must_release(*a, "vm", epoch);
   Asker::Answer answer = asker.next();
   REQUIRE(answer.reply.leases.size() == 1);
   CHECK(answer.reply.leases[0].group == "vm");
   CHECK_FALSE(answer.reply.leases[0].held);
 
   f.now_ms += 1;
-  acquire(*c, "vm", kDone);
+  must_acquire(*c, "vm", kDone);
   awaits.ask(asker.question(2));
   answer = asker.next();
   REQUIRE(answer.reply.leases.size() == 1);
@@ -148,12 +148,12 @@ TEST_CASE("who waits is told of the release, and of the lease's passing to a thi
 }
 
 TEST_CASE("a holder is told that its lease was broken") {
-  Fixture f;
+  AskedExport f;
   const auto a = f.store(1);
   const auto b = f.store(2);
   LeaseAwaits awaits(*a, hours(1));
   Asker asker;
-  const std::uint64_t epoch = acquire(*a, "vm", kDone);
+  const std::uint64_t epoch = must_acquire(*a, "vm", kDone);
   awaits.ask(asker.question(1));
   REQUIRE(b->answer({LeaseAction::kBreak, "", "vm", epoch, 0}).has_value());
   const Asker::Answer answer = asker.next();
@@ -163,15 +163,15 @@ TEST_CASE("a holder is told that its lease was broken") {
 }
 
 TEST_CASE("without news a question is answered with nothing, when its time is over") {
-  Fixture f;
+  AskedExport f;
   const auto a = f.store(1);
   LeaseAwaits awaits(*a, milliseconds(50));
   Asker asker;
-  const std::uint64_t epoch = acquire(*a, "vm", kDone);
+  const std::uint64_t epoch = must_acquire(*a, "vm", kDone);
   for (std::uint64_t cookie = 1; cookie < 4; ++cookie) {
     awaits.ask(asker.question(cookie));
     f.now_ms += 30'000;
-    renew(*a, "vm", epoch);  // its own record changes
+    must_renew(*a, "vm", epoch);  // its own record changes
     const Asker::Answer answer = asker.next();
     CHECK(answer.header.cookie == cookie);
     CHECK(answer.reply.leases.empty());
@@ -180,44 +180,44 @@ TEST_CASE("without news a question is answered with nothing, when its time is ov
 }
 
 TEST_CASE("a session that knows of no lease asks the client to say what it has") {
-  Fixture f;
+  AskedExport f;
   const auto before = f.store(1);
-  const std::uint64_t epoch = acquire(*before, "vm", kDone);
+  const std::uint64_t epoch = must_acquire(*before, "vm", kDone);
   const auto a = f.store(1);
   const auto b = f.store(2);
   LeaseAwaits awaits(*a, hours(1));
   Asker asker;
   awaits.ask(asker.question(1));
   CHECK(asker.next().reply.more);
-  renew(*a, "vm", epoch);
+  must_renew(*a, "vm", epoch);
   awaits.ask(asker.question(2));
-  acquire(*b, "vm", kHeld);
+  must_acquire(*b, "vm", kHeld);
   const Asker::Answer answer = asker.next();
   CHECK_FALSE(answer.reply.more);
   CHECK(answer.reply.leases.size() == 1);
 }
 
 TEST_CASE("a mount of a deeper directory is told of its one group") {
-  Fixture f;
+  AskedExport f;
   std::filesystem::create_directories(f.dir.path() + "/top/vm/deep");
   const auto a = f.store(1, "vm/deep");
   const auto b = f.store(2);
   LeaseAwaits awaits(*a, hours(1));
   Asker asker;
-  acquire(*a, "x", kDone);
+  must_acquire(*a, "x", kDone);
   awaits.ask(asker.question(1));
-  acquire(*b, "vm/disk", kHeld);
+  must_acquire(*b, "vm/disk", kHeld);
   const Asker::Answer answer = asker.next();
   CHECK(answer.reply.whole_export);
   CHECK(answer.reply.leases.size() == 1);
 }
 
 TEST_CASE("a second question ends the first, a thousand leave one, and it can be cancelled") {
-  Fixture f;
+  AskedExport f;
   const auto a = f.store(1);
   LeaseAwaits awaits(*a, hours(1));
   Asker asker;
-  acquire(*a, "vm", kDone);
+  must_acquire(*a, "vm", kDone);
   awaits.ask(asker.question(0));
   for (std::uint64_t cookie = 1; cookie <= 1000; ++cookie) {
     awaits.ask(asker.question(cookie));
@@ -233,13 +233,13 @@ TEST_CASE("a second question ends the first, a thousand leave one, and it can be
 }
 
 TEST_CASE("a question is forgotten with its connection, and its share of the budget with it") {
-  Fixture f;
+  AskedExport f;
   const auto a = f.store(1);
   RequestBudget budget(1, 1024);
   const std::stop_source never;
   Asker gone;
   Asker asker;
-  acquire(*a, "vm", kDone);
+  must_acquire(*a, "vm", kDone);
   {
     LeaseAwaits awaits(*a, hours(1));
     LeaseAwaits::Question question = gone.question(1);
@@ -260,12 +260,12 @@ TEST_CASE("a question is forgotten with its connection, and its share of the bud
 }
 
 TEST_CASE("files that come and go fast don't keep a question from its answer") {
-  Fixture f;
+  AskedExport f;
   const auto a = f.store(1);
   const auto b = f.store(2);
   LeaseAwaits awaits(*a, hours(1));
   Asker asker;
-  acquire(*a, "vm", kDone);
+  must_acquire(*a, "vm", kDone);
   std::atomic<bool> over{false};
   std::thread hostile([&] {
     const std::string path = f.dir.path() + "/leases/";
@@ -277,7 +277,7 @@ TEST_CASE("files that come and go fast don't keep a question from its answer") {
     }
   });
   for (std::uint64_t cookie = 1; cookie < 6; ++cookie) {
-    acquire(*b, "vm", kHeld);
+    must_acquire(*b, "vm", kHeld);
     awaits.ask(asker.question(cookie));
     const Asker::Answer answer = asker.next();
     CHECK(answer.header.cookie == cookie);
@@ -288,7 +288,7 @@ TEST_CASE("files that come and go fast don't keep a question from its answer") {
 }
 
 TEST_CASE("where leases can't be watched the question is refused") {
-  Fixture f;
+  AskedExport f;
   const auto a = f.store(1);
   LeaseAwaits awaits(*a, hours(1));
   Asker asker;

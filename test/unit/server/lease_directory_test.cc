@@ -19,8 +19,8 @@ namespace {
 using std::chrono::milliseconds;
 using Mode = LeaseLock::Mode;
 
-struct Fixture {
-  Fixture() {
+struct LeaseFiles {
+  LeaseFiles() {
     std::filesystem::create_directories(top() + "/vm");
     std::filesystem::create_directories(leases());
     fd.reset(::open(leases().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -71,7 +71,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("an unused lock's file goes with the last who has the lock, and not before") {
-  const Fixture f;
+  const LeaseFiles f;
   {
     auto first = f.lock(Mode::kShared);
     REQUIRE(first.has_value());
@@ -90,7 +90,7 @@ TEST_CASE("an unused lock's file goes with the last who has the lock, and not be
 }
 
 TEST_CASE("a lock that is not unused, or of a group that has a record by now, stays") {
-  const Fixture f;
+  const LeaseFiles f;
   { CHECK(f.lock(Mode::kAlone).has_value()); }
   CHECK(f.has(lease_hash("vm") + ".lock"));
   f.touch(lease_record_name("vm", 4711));
@@ -99,7 +99,7 @@ TEST_CASE("a lock that is not unused, or of a group that has a record by now, st
 }
 
 TEST_CASE("locks exclude each other although their files come and go") {
-  const Fixture f;
+  const LeaseFiles f;
   std::atomic<int> alone{0};
   std::atomic<int> shared{0};
   std::atomic<unsigned> wrong{0};
@@ -131,7 +131,7 @@ TEST_CASE("locks exclude each other although their files come and go") {
 }
 
 TEST_CASE("opening the leases removes what nobody needs any more") {
-  const Fixture f;
+  const LeaseFiles f;
   const std::string lock = lease_hash("gone") + ".lock";
   f.touch(lock);
   f.touch("1234-0.wish");
@@ -145,7 +145,7 @@ TEST_CASE("opening the leases removes what nobody needs any more") {
 }
 
 TEST_CASE("opening the leases leaves what somebody may need") {
-  const Fixture f;
+  const LeaseFiles f;
   std::vector<std::string> kept;
   SECTION("a lock that is used") {
     const auto lock = f.lock(Mode::kShared);

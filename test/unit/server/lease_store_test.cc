@@ -15,8 +15,8 @@ namespace {
 constexpr std::int64_t kLengthMs = 60'000;
 
 /// An export with two groups, the leases' directory, and a clock in our hands.
-struct Fixture {
-  Fixture() {
+struct LeasedExport {
+  LeasedExport() {
     std::filesystem::create_directories(dir.path() + "/top/vm/deep");
     std::filesystem::create_directories(dir.path() + "/top/other");
     ::mkdir(leases().c_str(), 0777);
@@ -77,7 +77,7 @@ constexpr auto kChange = LeaseStore::Purpose::kChange;
 }  // namespace
 
 TEST_CASE("a group is what one name below the top stands for, and a deeper export lies in one") {
-  Fixture f;
+  LeasedExport f;
   const auto top = f.store(1, 1);
   CHECK(top->group_of("") == "");
   CHECK(top->group_of("file") == "file");
@@ -90,7 +90,7 @@ TEST_CASE("a group is what one name below the top stands for, and a deeper expor
 }
 
 TEST_CASE("one mount holds a lease, tells who wants it, and hands it over with a later epoch") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   const auto b = f.store(2, 2);
   const LeaseReply first = acquire(*a, "vm/disk");
@@ -117,7 +117,7 @@ TEST_CASE("one mount holds a lease, tells who wants it, and hands it over with a
 }
 
 TEST_CASE("no epoch comes twice, however fast a lease comes and goes") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   std::uint64_t last = 0;
   for (unsigned i = 0; i < 5; ++i) {
@@ -130,7 +130,7 @@ TEST_CASE("no epoch comes twice, however fast a lease comes and goes") {
 }
 
 TEST_CASE("a client is told which leases it has, also those of its earlier mounts") {
-  Fixture f;
+  LeasedExport f;
   const auto before = f.store(1, 1);
   const auto other = f.store(2, 2);
   acquire(*before, "vm");
@@ -153,7 +153,7 @@ TEST_CASE("a client is told which leases it has, also those of its earlier mount
 }
 
 TEST_CASE("expiry makes a lease claimable, not void") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   const auto b = f.store(2, 2);
   const std::uint64_t epoch = acquire(*a, "vm").leases[0].epoch;
@@ -169,7 +169,7 @@ TEST_CASE("expiry makes a lease claimable, not void") {
 }
 
 TEST_CASE("a holder that reported unsent writes is displaced by a break only") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   const auto b = f.store(2, 2);
   const std::uint64_t epoch = acquire(*a, "vm").leases[0].epoch;
@@ -186,7 +186,7 @@ TEST_CASE("a holder that reported unsent writes is displaced by a break only") {
 }
 
 TEST_CASE("the same client's next mount takes over at once, and the one before is fenced") {
-  Fixture f;
+  LeasedExport f;
   const auto before = f.store(1, 1);
   const std::uint64_t epoch = acquire(*before, "vm", 5).leases[0].epoch;
   const auto after = f.store(1, 2);
@@ -200,7 +200,7 @@ TEST_CASE("the same client's next mount takes over at once, and the one before i
 }
 
 TEST_CASE("who lost a lease changes nothing, and what it still sends is refused to the files") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   const auto b = f.store(2, 2);
   const std::uint64_t epoch = acquire(*a, "vm").leases[0].epoch;
@@ -227,7 +227,7 @@ TEST_CASE("who lost a lease changes nothing, and what it still sends is refused 
 }
 
 TEST_CASE("nothing is left of leases that were given back") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   for (const std::string group : {"vm", "other", "not there yet", ""})
     release(*a, group, acquire(*a, group).leases[0].epoch);
@@ -236,7 +236,7 @@ TEST_CASE("nothing is left of leases that were given back") {
 }
 
 TEST_CASE("names that are only mentioned leave nothing behind, and are not kept in mind") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   for (const std::string group : {"vm", "made up", "another"}) {
     CHECK(enters(*a, group, kChange) == kPasses);
@@ -254,7 +254,7 @@ TEST_CASE("names that are only mentioned leave nothing behind, and are not kept 
 }
 
 TEST_CASE("who waited in vain leaves nothing behind either") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   const auto b = f.store(2, 2);
   const std::uint64_t epoch = acquire(*a, "vm").leases[0].epoch;
@@ -264,7 +264,7 @@ TEST_CASE("who waited in vain leaves nothing behind either") {
 }
 
 TEST_CASE("records that are torn, planted or others' to write are not believed") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   const auto b = f.store(2, 2);
   acquire(*a, "vm");
@@ -309,7 +309,7 @@ TEST_CASE("another user's record counts when that user may write there, and can 
     return;
   static constexpr uid_t kAnn = 12345;
   static constexpr uid_t kBob = 12346;
-  Fixture f;
+  LeasedExport f;
   const auto as = [&](uid_t uid, const auto& what) {
     const pid_t child = ::fork();
     if (child == 0) {
@@ -346,7 +346,7 @@ TEST_CASE("another user's record counts when that user may write there, and can 
 TEST_CASE("who may not write somewhere can't break a lease there") {
   if (::geteuid() != 0)
     return;
-  Fixture f;
+  LeasedExport f;
   const std::uint64_t epoch = acquire(*f.store(1, 1), "vm").leases[0].epoch;
   const pid_t child = ::fork();
   if (child == 0) {
@@ -362,7 +362,7 @@ TEST_CASE("who may not write somewhere can't break a lease there") {
 }
 
 TEST_CASE("a passage keeps the lease where it is, also against other processes") {
-  Fixture f;
+  LeasedExport f;
   const auto a = f.store(1, 1);
   const std::uint64_t epoch = acquire(*a, "vm").leases[0].epoch;
   int tells[2];

@@ -54,10 +54,6 @@ struct HandlerFixture {
   WorkerTools tools;
 };
 
-constexpr std::uint32_t status_of(ErrorCode code) {
-  return static_cast<std::uint32_t>(code);
-}
-
 ReadReply decode(const TestReply& reply) {
   return decode_read_reply(reply.body()).value();
 }

@@ -11,10 +11,6 @@
 namespace slipway {
 namespace {
 
-constexpr std::uint32_t status_of(ErrorCode code) {
-  return static_cast<std::uint32_t>(code);
-}
-
 /// A session that was set up, with its only connection.
 struct LiveSession {
   explicit LiveSession(const ExportDirectory& e, std::vector<std::string> arguments = {},
@@ -29,10 +25,10 @@ struct LiveSession {
     client = std::make_unique<TestClient>(make_plain_channel(std::move(child.transport)));
   }
 
-  /// A change with the session's next number; nothing: the session died.
+  /// With the session's next number, if it is a change; nothing: the session died.
   template <class T>
   std::optional<TestReply> ask(MessageType type, const T& request) {
-    const std::uint64_t number = type == MessageType::kSync ? 0 : ++last_number;
+    const std::uint64_t number = type >= MessageType::kSync ? 0 : ++last_number;
     Result<TestReply> reply = fail(ErrorCode::kIo, "not sent");
     if (client->send(type, 100 + last_number, request, 0, number))
       reply = client->receive();
@@ -166,6 +162,65 @@ TEST_CASE("a session that dies around a change has done it once when the next on
     CHECK(LiveSession(e).status(MessageType::kLink, request) == 0);
     CHECK(std::filesystem::hard_link_count(e.dir / "file") == 2);
   }
+}
+
+TEST_CASE("names are made in checkpoints only where both know how and there are leases") {
+  if (ChildSession::program() == nullptr)
+    return;
+  const ExportDirectory e;
+  const auto features_of = [&](FeatureBits asked, std::vector<std::string> arguments = {}) {
+    return LiveSession(e, std::move(arguments), asked).server.features;
+  };
+  static constexpr FeatureBits kNeeded = kFeatureWrites | kFeatureLeases | kFeaturePrepare;
+  CHECK(features_of(kNeeded) == kNeeded);
+  CHECK((features_of(kFeatureWrites | kFeatureLeases) & kFeaturePrepare) == 0);
+  CHECK((features_of(kFeatureWrites | kFeaturePrepare) & kFeaturePrepare) == 0);
+  CHECK((features_of(kFeaturesSupported, {"--read-only"}) & kFeaturePrepare) == 0);
+}
+
+TEST_CASE("what one session prepared, a session that dies commits and the next one finishes") {
+  if (ChildSession::program() == nullptr)
+    return;
+  const ExportDirectory e;
+  if (GENERATE(false, true))
+    REQUIRE(init_export(e.dir.path()).has_value());
+  PrepareRequest wanted;
+  wanted.name = "new";
+  wanted.files = 1;
+  wanted.directories = 1;
+  const auto prepared = LiveSession(e).ask(MessageType::kPrepare, wanted);
+  REQUIRE(prepared->header.status == 0);
+  const PrepareReply inodes = decode_prepare_reply(prepared->body()).value();
+  REQUIRE(inodes.may_make);
+  CHECK(!inodes.exists);
+  CommitRequest commit;
+  commit.checkpoint = 1;
+  commit.files.resize(2);
+  commit.files[0].node = {"new/file", inodes.files[0].version.id};
+  commit.files[0].base = inodes.files[0].version;
+  commit.files[0].size = 5;
+  commit.files[0].make = CommitMake{MakeKind::kFile, 0640};
+  commit.files[1].node = {"new", inodes.directories[0].version.id};
+  commit.files[1].base = inodes.directories[0].version;
+  commit.files[1].make = CommitMake{MakeKind::kDirectory, 0711};
+  {
+    REQUIRE(::setenv("SLIPWAY_FAULT", "checkpoint-between-makes", 1) == 0);
+    LiveSession s(e);
+    REQUIRE(::unsetenv("SLIPWAY_FAULT") == 0);
+    CHECK(!s.ask(MessageType::kCommit, commit));
+  }
+  CHECK(std::filesystem::exists(e.dir / "new"));
+  CHECK(!std::filesystem::exists(e.dir / "new/file"));
+  LiveSession s(e);
+  CHECK(std::filesystem::file_size(e.dir / "new/file") == 5);
+  const auto reply = s.ask(MessageType::kCommit, commit);
+  REQUIRE(reply->header.status == 0);
+  const CommitReply made = decode_commit_reply(reply->body()).value();
+  CHECK(made.files[0].status == 0);
+  CHECK(made.files[0].attributes.version.id == inodes.files[0].version.id);
+  CHECK(made.files[1].attributes.mode == 0711);
+  const auto again = s.ask(MessageType::kPrepare, wanted);
+  CHECK(decode_prepare_reply(again->body()).value().exists);
 }
 
 }  // namespace slipway

@@ -2,6 +2,7 @@
 
 #include "store_fixture.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -55,7 +56,46 @@ void write_to(ImageFile& file, std::string_view text) {
   REQUIRE(pwrite_full(file.writable_fd().value(), as_bytes(text), 0).has_value());
 }
 
+// As QEMU tests for others when it opens an image for writing (block/file-posix.c): whether anybody who does
+// not share that permission is there.
+bool may_qemu_write(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  REQUIRE(bool{fd});
+  for (const off_t at : {201, 203}) {
+    struct flock lock {};
+
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    lock.l_start = at;
+    lock.l_len = 1;
+    REQUIRE(::fcntl(fd.get(), F_OFD_GETLK, &lock) == 0);
+    if (lock.l_type != F_UNLCK)
+      return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+TEST_CASE("a QEMU of the server is kept out of an image as long as a client has it open for writing") {
+  const ChangeFixture f;
+  REQUIRE(f.make(MakeKind::kFile, "vm", "image").has_value());
+  const std::string path = f.root + "/vm/image";
+  CHECK(may_qemu_write(path));
+  {
+    const auto read = f.store->open({"vm/image", {}});
+    REQUIRE(read.has_value());
+    CHECK(may_qemu_write(path));
+    auto one = f.store->open_for_writing({"vm/image", {}}, Published::kStays);
+    const auto other = f.store->open_for_writing({"vm/image", {}}, Published::kStays);
+    REQUIRE(one.has_value());
+    REQUIRE(other.has_value());  // a client's own sessions do not keep each other out
+    CHECK_FALSE(may_qemu_write(path));
+    one->reset();
+    CHECK_FALSE(may_qemu_write(path));
+  }
+  CHECK(may_qemu_write(path));
+}
 
 TEST_CASE("files, directories and links are made with exactly the mode that is asked for") {
   ChangeFixture f;

@@ -25,6 +25,11 @@ inline TimePoint soon(int seconds = 10) {
   return SteadyClock::instance().now() + std::chrono::seconds(seconds);
 }
 
+/// As a reply's header says it.
+constexpr std::uint32_t status_of(ErrorCode code) {
+  return static_cast<std::uint32_t>(code);
+}
+
 /// A received frame, taken apart.
 struct TestReply {
   FrameHeader header;

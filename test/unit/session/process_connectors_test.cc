@@ -1,3 +1,4 @@
+#include "contains.h"
 #include "fake_server.h"
 #include "session/connect_options.h"
 #include "session/ssh_command_connector.h"
@@ -18,10 +19,6 @@ ConnectOptions local_options(const std::string& mode) {
   options.local = true;
   options.server_command = std::string(FAKE_SLIPWAYD) + " " + mode;
   return options;
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 Result<EstablishedSession> establish(const ConnectOptions& options,

@@ -1,5 +1,6 @@
 #include "session/setup_exchange.h"
 
+#include "contains.h"
 #include "fake_server.h"
 #include "support/catch.h"
 #include "wire/limits.h"
@@ -34,10 +35,6 @@ Error error_for(const ServerSetup& answer) {
   const auto outcome = exchange_with([&](Transport& transport) { answer_with(transport, answer); });
   REQUIRE(!outcome);
   return outcome.error();
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

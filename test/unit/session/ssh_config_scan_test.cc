@@ -1,5 +1,6 @@
 #include "session/ssh_config_scan.h"
 
+#include "contains.h"
 #include "session/connect_options.h"
 #include "support/catch.h"
 #include "support/temp_dir.h"
@@ -32,10 +33,6 @@ struct ConfigFixture {
     return result.error().message;
   }
 };
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 
 #include "hand_clock.h"
 #include "source/ranges.h"
+#include "sizes.h"
 #include "stack_rig.h"
 
 #include <set>
@@ -12,10 +13,6 @@ namespace {
 
 using std::chrono::seconds;
 using Did = BulkTransfer::Step::Did;
-
-constexpr std::uint64_t kU = kUnitSize;
-constexpr std::uint64_t kMiB = 1024 * 1024;
-constexpr std::uint64_t kRegion = kRegionSize;
 
 const Error kIoError{ErrorCode::kIo, "broken"};
 const Error kCut{ErrorCode::kDisconnected, "cut"};
@@ -109,7 +106,7 @@ TEST_CASE("the window follows the link, within its bounds") {
 
   TransferRig rig(20 * kRegion, link_of(5 * kMiB));
   const auto transfer = rig.make({}, true);
-  CHECK(TransferRig::issue_all(*transfer) == 7);
+  CHECK(TransferRig::issue_all(*transfer) == 15);  // of two mebibytes
 }
 
 TEST_CASE("a request larger than the window goes alone") {
@@ -117,8 +114,44 @@ TEST_CASE("a request larger than the window goes alone") {
   CHECK(pacer.reserve(100 * kMiB));
   CHECK(!pacer.reserve(1));
   pacer.release(100 * kMiB);
-  CHECK(pacer.reserve(8 * kMiB));
+  CHECK(pacer.reserve(TransferPacer::kWindowUnknown));
   CHECK(!pacer.reserve(1));
+}
+
+TEST_CASE("the window grows with a fast link within a few round trips, and shrinks when it slows") {
+  HandClock clock;
+  std::uint64_t received = 0;
+  TransferPacer pacer([&] { return LinkEstimate{20.0, 0, received}; }, clock);
+  REQUIRE(pacer.reserve(kU));  // something is in flight all the time
+  const auto round = [&](std::uint64_t bytes) {  // two round trips, as many bytes as content
+    REQUIRE(pacer.reserve(1));
+    clock.advance(std::chrono::milliseconds(40));
+    received += bytes;
+    pacer.release(1);
+  };
+  round(100 * 1024);
+  CHECK(pacer.window() <= 2 * TransferPacer::kWireMin);
+  const std::uint64_t pipe = 3 * kMiB;  // of a gigabit and more
+  round(2 * pipe);
+  CHECK(pacer.window() > 3 * pipe);
+  for (int i = 0; i < 30; ++i)
+    round(100 * 1024);
+  CHECK(pacer.window() <= 2 * TransferPacer::kWireMin);
+}
+
+TEST_CASE("time in which nothing is in flight tells nothing of the link") {
+  HandClock clock;
+  std::uint64_t received = 0;
+  TransferPacer pacer([&] { return LinkEstimate{20.0, 0, received}; }, clock);
+  REQUIRE(pacer.reserve(kU));
+  pacer.release(kU);
+  clock.advance(std::chrono::milliseconds(40));
+  received += 100 * kMiB;  // somebody else's
+  clock.advance(std::chrono::milliseconds(40));
+  REQUIRE(pacer.reserve(kU));
+  clock.advance(std::chrono::milliseconds(40));
+  pacer.release(kU);
+  CHECK(pacer.window() <= 2 * TransferPacer::kWireMin);
 }
 
 TEST_CASE("an error pauses a transfer, longer each time, and what failed is asked again") {

@@ -25,9 +25,9 @@ constexpr ExportKey kOwner{std::byte{1}};
 constexpr ExportKey kStranger{std::byte{2}};
 
 /// One mount of `owner`: a cache that others may share, one after the other.
-class Rig {
+class HaveRig {
  public:
-  Rig(const TempDir& directory, const PatternedImage& content, const ExportKey& owner = kOwner,
+  HaveRig(const TempDir& directory, const PatternedImage& content, const ExportKey& owner = kOwner,
       bool across = false)
       : content_(content),
         sample_(sample_manifest(content.read({0, content.size()}), content.version())),
@@ -50,10 +50,11 @@ class Rig {
     top_ = make_zero_map_source(*cached_);
   }
 
-  /// An image with the content, as the file with this inode.
-  std::shared_ptr<const Image> image(std::uint64_t inode) {
+  /// An image with the content, as the file with this inode; `change`: it was written to since.
+  std::shared_ptr<const Image> image(std::uint64_t inode, std::int64_t change = 0) {
     VersionRecord version = content_.version();
     version.id.inode = inode;
+    version.mtime.seconds += change;
     remote_.set_version(version);
     auto opened = cache_->open_file(owner_, version);
     REQUIRE(opened.has_value());
@@ -100,6 +101,8 @@ class Rig {
     return bytes;
   }
 
+  BlockCache& cache() { return *cache_; }
+
   std::uint64_t copied() const { return middle_->copied_bytes(); }
 
   FakeRemoteSession& remote() { return remote_; }
@@ -123,7 +126,7 @@ const PatternedImage kContent(2 * kRegionSize + 5 * kUnitSize + 77, 31);
 
 /// Fills the directory's cache through image 100 of `owner`.
 void fill(const TempDir& directory, const ExportKey& owner = kOwner, bool across = false) {
-  Rig rig(directory, kContent, owner, across);
+  HaveRig rig(directory, kContent, owner, across);
   const auto image = rig.image(100);
   const std::uint64_t asked = rig.read_all(image, Priority::kDemand);
   CHECK(asked == rig.content_bytes());
@@ -135,7 +138,7 @@ void fill(const TempDir& directory, const ExportKey& owner = kOwner, bool across
 TEST_CASE("what one image brought is not fetched for another one, also after a restart") {
   const TempDir directory;
   fill(directory);
-  Rig rig(directory, kContent);
+  HaveRig rig(directory, kContent);
   CHECK(rig.read_all(rig.image(101), Priority::kPrefetch) < rig.content_bytes() / 10);
   CHECK(rig.copied() > rig.content_bytes() * 8 / 10);
   const auto third = rig.image(102);
@@ -147,7 +150,7 @@ TEST_CASE("content of another server or user is copied only with dedup=all") {
   const bool across = GENERATE(false, true);
   const TempDir directory;
   fill(directory, kOwner, across);
-  Rig rig(directory, kContent, kStranger, across);
+  HaveRig rig(directory, kContent, kStranger, across);
   const std::uint64_t asked = rig.read_all(rig.image(101), Priority::kPrefetch);
   CAPTURE(across, asked);
   if (across)
@@ -170,7 +173,7 @@ TEST_CASE("a copy that was damaged on disk is fetched instead") {
     CHECK(::pwrite(fd, noise.data(), noise.size(), 0) == static_cast<ssize_t>(noise.size()));
     ::close(fd);
   }
-  Rig rig(directory, kContent);
+  HaveRig rig(directory, kContent);
   const auto image = rig.image(101);
   CHECK(rig.read_all(image, Priority::kPrefetch) > 0);
   CHECK(rig.read_all(image, Priority::kDemand) == 0);  // and it was the right content
@@ -180,7 +183,7 @@ TEST_CASE("leaves are asked for once for many regions, and what is not here is f
   const TempDir directory;
   fill(directory);
   const PatternedImage other(2 * kRegionSize, 77);  // its text is the same, its noise is not
-  Rig rig(directory, other);
+  HaveRig rig(directory, other);
   const auto image = rig.image(101);
   const std::uint64_t asked = rig.read_all(image, Priority::kPrefetch);
   CHECK(asked + rig.copied() == rig.content_bytes());
@@ -192,12 +195,26 @@ TEST_CASE("leaves are asked for once for many regions, and what is not here is f
 TEST_CASE("a demand of an image that is not known to share content waits for no leaves") {
   const TempDir directory;
   fill(directory);
-  Rig rig(directory, kContent);
+  HaveRig rig(directory, kContent);
   const auto image = rig.image(101);
   rig.remote().hold_leaves();
   CHECK(rig.read_all(image, Priority::kDemand) == rig.content_bytes());
   CHECK(rig.leaves_asked() == 1);
   rig.remote().answer_leaves();
+}
+
+TEST_CASE("what an image held before it was changed in place serves its next version") {
+  const TempDir directory;
+  fill(directory);
+  HaveRig rig(directory, kContent);
+  const std::uint64_t much = rig.content_bytes() * 8 / 10;
+  for (const std::int64_t change : {1, 2}) {  // the copies serve, too
+    CAPTURE(change);
+    const auto image = rig.image(100, change);
+    CHECK(rig.read_all(image, Priority::kPrefetch) < rig.content_bytes() / 10);
+    CHECK(rig.copied() > much * static_cast<std::uint64_t>(change));
+    CHECK(rig.read_all(image, Priority::kDemand) == 0);
+  }
 }
 
 TEST_CASE("a have-set that is damaged is started anew") {
@@ -207,7 +224,7 @@ TEST_CASE("a have-set that is damaged is started anew") {
     if (entry.path().filename() == "CURRENT")
       std::filesystem::resize_file(entry.path(), 3);
   }
-  Rig rig(directory, kContent);
+  HaveRig rig(directory, kContent);
   CHECK(rig.read_all(rig.image(101), Priority::kPrefetch) == rig.content_bytes());
 }
 

@@ -1,4 +1,5 @@
 #include "source/stream_tracker.h"
+#include "sizes.h"
 #include "stack_rig.h"
 
 namespace slipway {
@@ -6,7 +7,6 @@ namespace slipway {
 namespace {
 
 constexpr std::uint64_t kKiB = 1024;
-constexpr std::uint64_t kMiB = 1024 * 1024;
 constexpr std::uint64_t kReadSize = 128 * kKiB;
 
 struct ReadaheadStack : CachedStack {

@@ -2,6 +2,7 @@
 
 #include "contract/block_source_contract.h"
 #include "fake_remote_session.h"
+#include "sizes.h"
 
 #include <optional>
 
@@ -9,10 +10,8 @@ namespace slipway {
 
 namespace {
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
-
-struct Rig {
-  explicit Rig(std::uint64_t size, const RemoteSourceOptions& options = {})
+struct RemoteSourceRig {
+  explicit RemoteSourceRig(std::uint64_t size, const RemoteSourceOptions& options = {})
       : content(size, 11), remote(content), source(make_remote_source(remote, options)) {
     image = std::make_shared<const Image>(Image{17, content.version(), nullptr});
   }
@@ -30,7 +29,7 @@ struct Rig {
 }  // namespace
 
 TEST_CASE("a read asks for whole units, each once, in one request") {
-  Rig rig(kRegionSize);
+  RemoteSourceRig rig(kRegionSize);
   const auto result = rig.read({{100, 10}, {200, kUnitSize}, {5 * kUnitSize + 1, 1}});
   const auto seen = rig.remote.seen();
   REQUIRE(seen.size() == 1);
@@ -43,7 +42,7 @@ TEST_CASE("a read asks for whole units, each once, in one request") {
 }
 
 TEST_CASE("a large read is several requests in flight, and may be answered in any order") {
-  Rig rig(5 * kMiB + 100);
+  RemoteSourceRig rig(5 * kMiB + 100);
   const auto result = rig.read({{10, 5 * kMiB}});
   auto waiting = rig.remote.waiting();
   REQUIRE(waiting.size() == 6);
@@ -58,7 +57,7 @@ TEST_CASE("a large read is several requests in flight, and may be answered in an
 }
 
 TEST_CASE("no request has more extents than the protocol allows") {
-  Rig rig(3000 * std::uint64_t{kUnitSize}, {kReadBytesMax});
+  RemoteSourceRig rig(3000 * std::uint64_t{kUnitSize}, {kReadBytesMax});
   std::vector<ByteRange> ranges;
   for (std::uint64_t unit = 0; unit < 3000; unit += 2)
     ranges.push_back({unit * kUnitSize + 7, 9});
@@ -71,7 +70,7 @@ TEST_CASE("no request has more extents than the protocol allows") {
 }
 
 TEST_CASE("an answer that starts again after a dead connection delivers each unit once") {
-  Rig rig(kMiB + 5000);
+  RemoteSourceRig rig(kMiB + 5000);
   const std::size_t frames = GENERATE(1U, 2U, 7U);
   const auto result = rig.read({{77, kMiB}});
   for (const CallId call : rig.remote.waiting())
@@ -82,7 +81,7 @@ TEST_CASE("an answer that starts again after a dead connection delivers each uni
 }
 
 TEST_CASE("content of another version is stale, and withdraws the other requests") {
-  Rig rig(3 * kMiB);
+  RemoteSourceRig rig(3 * kMiB);
   const auto result = rig.read({{0, 3 * kMiB}});
   const auto waiting = rig.remote.waiting();
   REQUIRE(waiting.size() == 3);
@@ -97,7 +96,7 @@ TEST_CASE("content of another version is stale, and withdraws the other requests
 }
 
 TEST_CASE("a change of ctime alone is the same content") {
-  Rig rig(kMiB);
+  RemoteSourceRig rig(kMiB);
   VersionRecord renamed = rig.content.version();
   renamed.ctime.seconds += 100;
   rig.remote.set_version(renamed);
@@ -107,7 +106,7 @@ TEST_CASE("a change of ctime alone is the same content") {
 }
 
 TEST_CASE("what the server says of the file is the read's error") {
-  Rig rig(kMiB);
+  RemoteSourceRig rig(kMiB);
   rig.remote.set_file_status(static_cast<std::uint32_t>(ErrorCode::kChanging));
   const auto result = rig.read({{0, 100}});
   rig.remote.answer_all();
@@ -116,7 +115,7 @@ TEST_CASE("what the server says of the file is the read's error") {
 
 TEST_CASE("a server can't use the words for our own end of the wire") {
   // ENOTCONN, for one, would tell a monitor that the mount is dead.
-  Rig rig(kMiB);
+  RemoteSourceRig rig(kMiB);
   rig.remote.set_file_status(static_cast<std::uint32_t>(GENERATE(
       ErrorCode::kDisconnected, ErrorCode::kCancelled, ErrorCode::kProtocol, ErrorCode::kCorrupt)));
   const auto result = rig.read({{0, 100}});
@@ -125,7 +124,7 @@ TEST_CASE("a server can't use the words for our own end of the wire") {
 }
 
 TEST_CASE("a read fails at once when the session does") {
-  Rig rig(3 * kMiB);
+  RemoteSourceRig rig(3 * kMiB);
   rig.remote.fail_at_once(Error{ErrorCode::kDisconnected, "stopped"});
   const auto result = rig.read({{0, 3 * kMiB}});
   CHECK(result->error() == ErrorCode::kDisconnected);
@@ -133,7 +132,7 @@ TEST_CASE("a read fails at once when the session does") {
 }
 
 TEST_CASE("cancelling a read cancels all of its requests") {
-  Rig rig(3 * kMiB);
+  RemoteSourceRig rig(3 * kMiB);
   ReadId id = 0;
   const auto result = rig.read({{0, 3 * kMiB}}, &id);
   rig.source->cancel(id);
@@ -143,7 +142,7 @@ TEST_CASE("cancelling a read cancels all of its requests") {
 }
 
 TEST_CASE("pieces say that their data is young") {
-  Rig rig(kMiB);
+  RemoteSourceRig rig(kMiB);
   rig.remote.set_young(true);
   const auto result = rig.read({{0, 100000}});
   rig.remote.answer_all();
@@ -152,7 +151,7 @@ TEST_CASE("pieces say that their data is young") {
 }
 
 TEST_CASE("an answer that lies is a protocol error, never content") {
-  Rig rig(kMiB);
+  RemoteSourceRig rig(kMiB);
 
   struct Lie {
     const char* what;
@@ -191,7 +190,7 @@ TEST_CASE("an answer that lies is a protocol error, never content") {
 }
 
 TEST_CASE("an answer that ends too early is a protocol error") {
-  Rig rig(kMiB);
+  RemoteSourceRig rig(kMiB);
   const auto result = rig.read({{0, kMiB}});
   rig.remote.end_early(rig.remote.waiting().front(), 2);
   CHECK(result->error() == ErrorCode::kProtocol);

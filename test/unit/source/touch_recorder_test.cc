@@ -2,6 +2,7 @@
 
 #include "hand_clock.h"
 #include "source/recording_source.h"
+#include "sizes.h"
 #include "stack_rig.h"
 
 #include <thread>
@@ -10,10 +11,9 @@ namespace slipway {
 
 namespace {
 
-constexpr std::uint64_t kU = kUnitSize;
 constexpr std::uint64_t kImageSize = 5000 * kU + 100;
 
-TouchLimits limits(std::size_t runs, std::uint64_t units = kProfileUnitsMax) {
+TouchLimits touch_limits(std::size_t runs, std::uint64_t units = kProfileUnitsMax) {
   TouchLimits limits;
   limits.runs_max = runs;
   limits.units_max = units;
@@ -78,7 +78,7 @@ TEST_CASE("learning ends with the window, which starts with the first touch") {
 }
 
 TEST_CASE("no more runs are learned than may be, but those that are there still grow") {
-  TouchRecorder recorder(kImageSize, limits(3));
+  TouchRecorder recorder(kImageSize, touch_limits(3));
   for (const unsigned unit : {10U, 20U, 30U, 40U, 31U, 21U, 50U})
     recorder.touch({unit * kU, kU});
   CHECK(recorder.take().runs == Runs{{10, 1}, {20, 2}, {30, 2}});
@@ -86,7 +86,7 @@ TEST_CASE("no more runs are learned than may be, but those that are there still 
 }
 
 TEST_CASE("no more units are learned than may be") {
-  TouchRecorder recorder(kImageSize, limits(100, 5));
+  TouchRecorder recorder(kImageSize, touch_limits(100, 5));
   recorder.touch({10 * kU, 4 * kU});
   recorder.touch({20 * kU, kU});
   CHECK(recorder.take().runs == Runs{{10, 4}, {20, 1}});
@@ -137,7 +137,7 @@ TEST_CASE("precision, recall and waste are counted, per recorder and over all") 
 }
 
 TEST_CASE("what was predicted counts as touched even when nothing more is learned") {
-  TouchRecorder recorder(kImageSize, limits(1));
+  TouchRecorder recorder(kImageSize, touch_limits(1));
   recorder.predict(Runs{{10, 1}, {20, 1}});
   recorder.touch({10 * kU, kU});
   recorder.touch({20 * kU, kU});

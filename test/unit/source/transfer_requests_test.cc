@@ -1,5 +1,6 @@
 #include "source/transfer_requests.h"
 
+#include "sizes.h"
 #include "source/ranges.h"
 #include "support/catch.h"
 
@@ -10,8 +11,6 @@
 namespace slipway {
 
 namespace {
-
-constexpr std::uint64_t kU = kUnitSize;
 
 std::vector<TransferRequest> all_of(TransferRequests& requests) {
   std::vector<TransferRequest> all;

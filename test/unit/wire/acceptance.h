@@ -10,6 +10,13 @@
 
 namespace slipway {
 
+template <class M>
+Bytes body_of(const M& message) {
+  Bytes body;
+  encode(body, message);
+  return body;
+}
+
 /// Whether a message, encoded as it is, gets past its decoder. A refusal must be kProtocol.
 template <class M>
 bool accepts(Result<M> (*decode)(ByteView), const M& message) {
@@ -155,6 +162,14 @@ inline bool accepts(const LeaseRequest& m) {
 
 inline bool accepts(const LeaseReply& m) {
   return accepts(decode_lease_reply, m);
+}
+
+inline bool accepts(const PrepareRequest& m) {
+  return accepts(decode_prepare_request, m);
+}
+
+inline bool accepts(const PrepareReply& m) {
+  return accepts(decode_prepare_reply, m);
 }
 
 inline bool accepts(const ClientSetup& m) {

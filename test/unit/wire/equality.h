@@ -160,7 +160,7 @@ inline bool same(const StageRequest& a, const StageRequest& b) {
 
 inline bool same(const CommitFile& a, const CommitFile& b) {
   return a.node == b.node && a.handle == b.handle && a.base == b.base && a.keep == b.keep &&
-         a.size == b.size && a.mtime == b.mtime;
+         a.size == b.size && a.mtime == b.mtime && a.make == b.make;
 }
 
 inline bool same(const CommitRequest& a, const CommitRequest& b) {
@@ -188,6 +188,16 @@ inline bool same(const LeaseRequest& a, const LeaseRequest& b) {
 inline bool same(const LeaseReply& a, const LeaseReply& b) {
   return a.outcome == b.outcome && a.whole_export == b.whole_export && a.more == b.more &&
          a.leases == b.leases;
+}
+
+inline bool same(const PrepareRequest& a, const PrepareRequest& b) {
+  return a.directory == b.directory && a.name == b.name && a.files == b.files &&
+         a.directories == b.directories && a.tidy == b.tidy && a.kept == b.kept;
+}
+
+inline bool same(const PrepareReply& a, const PrepareReply& b) {
+  return a.may_make == b.may_make && a.exists == b.exists && a.files == b.files &&
+         a.directories == b.directories;
 }
 
 inline bool same(const RecordHeader& a, const RecordHeader& b) {

@@ -31,13 +31,6 @@ Bytes patched(const Bytes& bytes, std::size_t offset, std::initializer_list<unsi
   return out;
 }
 
-template <class M>
-Bytes body_of(const M& message) {
-  Bytes body;
-  encode(body, message);
-  return body;
-}
-
 bool reply_refused(void (*lie)(ReadReply&)) {
   ReadReply reply = sample_read_reply();
   lie(reply);

@@ -10,13 +10,6 @@ using namespace slipway;
 
 namespace {
 
-template <class M>
-Bytes body_of(const M& message) {
-  Bytes body;
-  encode(body, message);
-  return body;
-}
-
 Bytes patched(Bytes bytes, std::size_t offset, unsigned value) {
   bytes.at(offset) = static_cast<std::byte>(value);
   return bytes;

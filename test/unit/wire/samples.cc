@@ -305,8 +305,14 @@ void add_checkpoints(std::vector<WireSample>& to) {
   to.push_back(frame_sample("stage_reply", reply(kStage), Nothing{}, decode_nothing));
   to.push_back(frame_sample("commit_request", request(kCommit), sample_commit_request(),
                             decode_commit_request));
+  to.push_back(frame_sample("commit_make_request", request(kCommit), sample_commit_make_request(),
+                            decode_commit_request));
   to.push_back(
       frame_sample("commit_reply", reply(kCommit), sample_commit_reply(), decode_commit_reply));
+  to.push_back(frame_sample("prepare_request", request(kPrepare), sample_prepare_request(),
+                            decode_prepare_request));
+  to.push_back(
+      frame_sample("prepare_reply", reply(kPrepare), sample_prepare_reply(), decode_prepare_reply));
 }
 
 void add_leases(std::vector<WireSample>& to) {
@@ -501,6 +507,48 @@ CommitRequest sample_commit_request() {
   m.files = {{sample_node(), 0, sample_version(70000), 70000, 80000, {1700000002, 3}},
              {{"", kImageId}, 5, sample_version(4096), 100, 0, {1700000003, 4}}};
   m.even_published = true;
+  return m;
+}
+
+CommitRequest sample_commit_make_request() {
+  CommitRequest m = sample_commit_request();
+  m.even_published = false;
+  CommitFile directory;
+  directory.node.path = "vm/new";
+  directory.base = sample_version(0);
+  directory.base.id.inode = 4712;
+  directory.make = CommitMake{MakeKind::kDirectory, 0750};
+  CommitFile file = directory;
+  file.node.path = "vm/new/disk.img";
+  file.base.id.inode = 4713;
+  file.size = 4096;
+  file.mtime = {1700000005, 6};
+  file.make = CommitMake{MakeKind::kFile, 0644};
+  m.files.push_back(directory);
+  m.files.push_back(file);
+  return m;
+}
+
+PrepareRequest sample_prepare_request() {
+  PrepareRequest m;
+  m.directory.path = "vm";
+  m.name = "new";
+  m.files = 16;
+  m.directories = 4;
+  m.tidy = true;
+  m.kept = {{0, 4712}, kImageId};
+  return m;
+}
+
+PrepareReply sample_prepare_reply() {
+  PrepareReply m;
+  m.may_make = true;
+  Attributes file = sample_attributes();
+  file.version.size = 0;
+  Attributes directory = file;
+  directory.type = FileType::kDirectory;
+  m.files = {file, file};
+  m.directories = {directory};
   return m;
 }
 

@@ -52,7 +52,10 @@ CopyRequest sample_copy_request();
 ChangeReply sample_change_reply();
 StageRequest sample_stage_request();
 CommitRequest sample_commit_request();
+CommitRequest sample_commit_make_request();
 CommitReply sample_commit_reply();
+PrepareRequest sample_prepare_request();
+PrepareReply sample_prepare_reply();
 LeaseReply sample_lease_reply();
 
 /// A zstd frame of kUnitSize bytes 0xab, written by hand: one run-length block.

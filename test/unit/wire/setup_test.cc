@@ -9,13 +9,6 @@ using namespace slipway;
 
 namespace {
 
-template <class M>
-Bytes body_of(const M& message) {
-  Bytes body;
-  encode(body, message);
-  return body;
-}
-
 ErrorCode refusal_of(ByteView client_setup) {
   const Result<ClientSetup> decoded = decode_client_setup(client_setup);
   return decoded.has_value() ? ErrorCode{} : decoded.error().code;

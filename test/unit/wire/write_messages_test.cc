@@ -8,13 +8,6 @@ using namespace slipway;
 
 namespace {
 
-template <class M>
-Bytes body_of(const M& message) {
-  Bytes body;
-  encode(body, message);
-  return body;
-}
-
 template <class M, class Change>
 bool accepts_changed(M message, const Change& change) {
   change(message);
@@ -188,8 +181,10 @@ TEST_CASE("a commit names a bounded number of files, each kept up to its size at
   CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.checkpoint = 0; }));
   CHECK(accepts_changed(commit, [](auto& m) { m.even_published = false; }));
   Bytes body = body_of(commit);
-  body[body.size() - 4] = std::byte{2};  // of the flags, only the first bit
-  CHECK_FALSE(decode_commit_request(body).has_value());
+  for (const unsigned flags : {2U, 4U, 128U}) {  // the second one says that something follows
+    body[body.size() - 4] = static_cast<std::byte>(flags);
+    CHECK_FALSE(decode_commit_request(body).has_value());
+  }
   CHECK(accepts_changed(commit, [](auto& m) { m.files.clear(); }));
   CHECK(accepts_changed(commit, [](auto& m) { m.files.resize(kCommitFilesMax, m.files[0]); }));
   CHECK_FALSE(
@@ -217,4 +212,94 @@ TEST_CASE("a commit's answer has attributes where it succeeded") {
   body = body_of(reply);
   body.push_back(std::byte{0});
   CHECK_FALSE(decode_commit_reply(body).has_value());
+}
+
+TEST_CASE("a commit makes files and directories that have a path, each once, in their order") {
+  const CommitRequest commit = sample_commit_make_request();
+  CHECK(accepts(commit));
+  CHECK(accepts_changed(commit, [](auto& m) { m.files[2].make->mode = 07777; }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.files[2].make->mode = 010000; }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.files[2].make->kind = MakeKind::kSymlink; }));
+  CHECK_FALSE(
+      accepts_changed(commit, [](auto& m) { m.files[2].make->kind = static_cast<MakeKind>(0); }));
+  CHECK_FALSE(accepts_changed(commit, [](auto& m) { m.files[2].node.path.clear(); }));
+  CHECK(accepts_changed(commit, [](auto& m) { m.files.resize(kCommitFilesMax, m.files[3]); }));
+  CHECK(accepts_changed(commit, [](auto& m) { m.even_published = true; }));
+
+  static constexpr std::size_t kMakeSize = 4 + 1 + 4;
+  const Bytes good = body_of(commit);
+  const std::size_t list = good.size() - 2 * kMakeSize - 4;
+  REQUIRE(good.at(list) == std::byte{2});
+  REQUIRE(good.at(list - 4) == std::byte{2});  // of the flags, the one that says that it is there
+  const auto refuses = [&](std::size_t at, unsigned value) {
+    Bytes bad = good;
+    bad.at(at) = static_cast<std::byte>(value);
+    return !decode_commit_request(bad).has_value();
+  };
+  CHECK(refuses(list - 4, 0));
+  CHECK(refuses(list - 4, 6));
+  CHECK(refuses(list, 1));
+  CHECK(refuses(list, 3));
+  CHECK(refuses(list + 4, 3));              // both the same
+  CHECK(refuses(list + 4 + kMakeSize, 2));  // both the same
+  CHECK(refuses(list + 4 + kMakeSize, 4));  // of four
+  CHECK(refuses(list + 4, 1));              // one without a path
+  CHECK_FALSE(refuses(list + 4, 0));
+  Bytes none(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(list + 4));
+  none.at(list) = std::byte{0};
+  CHECK_FALSE(decode_commit_request(none).has_value());
+}
+
+TEST_CASE("a commit that makes nothing has the bytes that it had before any could") {
+  CommitRequest commit = sample_commit_make_request();
+  for (CommitFile& file : commit.files)
+    file.make.reset();
+  const Bytes body = body_of(commit);
+  CHECK(body.at(body.size() - 4) == std::byte{0});
+  const auto decoded = decode_commit_request(body);
+  REQUIRE(decoded.has_value());
+  CHECK_FALSE(decoded->files[3].make.has_value());
+}
+
+TEST_CASE("prepare asks for so many inodes, and keeps so many") {
+  const PrepareRequest request = sample_prepare_request();
+  CHECK(accepts(PrepareRequest{}));
+  CHECK(accepts_changed(request, [](auto& m) { m.files = m.directories = kPrepareMax; }));
+  CHECK_FALSE(accepts_changed(request, [](auto& m) { m.files = kPrepareMax + 1; }));
+  CHECK_FALSE(accepts_changed(request, [](auto& m) { m.directories = kPrepareMax + 1; }));
+  CHECK_FALSE(accepts_changed(request, [](auto& m) { m.files = ~std::uint32_t{0}; }));
+  CHECK(accepts_changed(request, [](auto& m) { m.kept.assign(kPrepareKeptMax, {0, 1}); }));
+  CHECK_FALSE(accepts_changed(request, [](auto& m) { m.kept.assign(kPrepareKeptMax + 1, {0, 1}); }));
+  CHECK(accepts_changed(request, [](auto& m) { m.name.clear(); }));
+  CHECK(accepts_changed(request, [](auto& m) { m.name.assign(kNameMax, 'n'); }));
+  CHECK_FALSE(accepts_changed(request, [](auto& m) { m.name.assign(kNameMax + 1, 'n'); }));
+  for (const char* const name : {".", "..", "a/b", "/"}) {
+    CAPTURE(name);
+    CHECK_FALSE(accepts_changed(request, [&](auto& m) { m.name = name; }));
+  }
+  CHECK_FALSE(accepts_changed(request, [](auto& m) { m.directory.path = "/vm"; }));
+}
+
+TEST_CASE("the inodes that were prepared are files here and directories there") {
+  const PrepareReply reply = sample_prepare_reply();
+  CHECK(accepts(PrepareReply{}));
+  CHECK(accepts_changed(reply, [](auto& m) { m.files.assign(kPrepareMax, m.files[0]); }));
+  CHECK_FALSE(accepts_changed(reply, [](auto& m) { m.files.assign(kPrepareMax + 1, m.files[0]); }));
+  CHECK_FALSE(accepts_changed(
+      reply, [](auto& m) { m.directories.assign(kPrepareMax + 1, m.directories[0]); }));
+  CHECK_FALSE(accepts_changed(reply, [](auto& m) { m.files[1].type = FileType::kFifo; }));
+  CHECK_FALSE(accepts_changed(reply, [](auto& m) { m.files.swap(m.directories); }));
+  CHECK_FALSE(accepts_changed(reply, [](auto& m) { m.files[0].version.id = {}; }));
+  CHECK(accepts_changed(reply, [](auto& m) { m.exists = true; }));
+}
+
+TEST_CASE("the largest answer to prepare fits a connection inside SSH") {
+  PrepareReply reply = sample_prepare_reply();
+  reply.files.assign(kPrepareMax, reply.files[0]);
+  reply.directories.assign(kPrepareMax, reply.directories[0]);
+  CHECK(FrameHeader::kSize + body_of(reply).size() <= kSshFrameMax);
+  PrepareRequest request = sample_prepare_request();
+  request.directory.path = std::string(kPathMax, 'p');
+  request.kept.assign(kPrepareKeptMax, {0, 1});
+  CHECK(FrameHeader::kSize + body_of(request).size() <= kSshFrameMax);
 }

@@ -12,7 +12,7 @@ namespace {
 using std::chrono::seconds;
 
 /// A group, and what the server would say.
-struct Rig {
+struct GroupRig {
   LeaseGroup::View view() const {
     LeaseGroup::View view;
     view.use = use;
@@ -72,7 +72,7 @@ struct Rig {
 }  // namespace
 
 TEST_CASE("a group asks for its lease only when somebody needs it, and is then over again") {
-  Rig rig;
+  GroupRig rig;
   CHECK(rig.plan() == std::nullopt);
   CHECK(rig.group.is_over(rig.view()));
   rig.use.unsent = 1;
@@ -86,7 +86,7 @@ TEST_CASE("a group asks for its lease only when somebody needs it, and is then o
 }
 
 TEST_CASE("a lease is renewed in time, and at once when something becomes unsent") {
-  Rig rig;
+  GroupRig rig;
   rig.take_it();
   CHECK(rig.plan() == std::nullopt);
   rig.use.unsent = 5;
@@ -107,7 +107,7 @@ TEST_CASE("a lease is renewed in time, and at once when something becomes unsent
 }
 
 TEST_CASE("a lease whose length is short is renewed sooner, whatever a server says of it") {
-  Rig rig;
+  GroupRig rig;
   rig.expires_in_ms = GENERATE(std::numeric_limits<std::int64_t>::min(), std::int64_t{-1},
                                std::int64_t{300}, std::numeric_limits<std::int64_t>::max());
   CAPTURE(rig.expires_in_ms);
@@ -119,7 +119,7 @@ TEST_CASE("a lease whose length is short is renewed sooner, whatever a server sa
 }
 
 TEST_CASE("a group that is being changed right now is waited for, a server that is away is not") {
-  Rig rig;
+  GroupRig rig;
   rig.asked = true;
   REQUIRE(rig.plan() == LeaseAction::kAcquire);
   LeaseGroup::Step step = rig.no_answer(ErrorCode::kBusy);
@@ -133,7 +133,7 @@ TEST_CASE("a group that is being changed right now is waited for, a server that 
 }
 
 TEST_CASE("a wanted lease goes back once nothing uses it") {
-  Rig rig;
+  GroupRig rig;
   rig.take_it();
   rig.use = {4096, true};
   REQUIRE(rig.plan() == LeaseAction::kRenew);
@@ -156,7 +156,7 @@ TEST_CASE("a wanted lease goes back once nothing uses it") {
 }
 
 TEST_CASE("until the server has answered, a lease that is given back is nobody's") {
-  Rig rig;
+  GroupRig rig;
   rig.take_it();
   rig.now += rig.options.idle;
   REQUIRE(rig.plan() == LeaseAction::kRelease);
@@ -170,7 +170,7 @@ TEST_CASE("until the server has answered, a lease that is given back is nobody's
 }
 
 TEST_CASE("the end waits for what is under way, and not for what is unsent") {
-  Rig rig;
+  GroupRig rig;
   CHECK_FALSE(rig.group.holds_up_end());
   rig.asked = true;
   REQUIRE(rig.plan() == LeaseAction::kAcquire);
@@ -197,7 +197,7 @@ TEST_CASE("the end waits for what is under way, and not for what is unsent") {
 }
 
 TEST_CASE("an adopted lease is taken although nobody asks, also when the mount ends") {
-  Rig rig;
+  GroupRig rig;
   rig.ending = GENERATE(false, true);
   rig.group.adopt();
   CHECK(rig.group.holds_up_end());
@@ -222,7 +222,7 @@ TEST_CASE("an adopted lease is taken although nobody asks, also when the mount e
 }
 
 TEST_CASE("a lost lease is told to the server again and again while something is unsent") {
-  Rig rig;
+  GroupRig rig;
   rig.take_it();
   rig.use = {4096, true};
   REQUIRE(rig.plan() == LeaseAction::kRenew);
@@ -244,7 +244,7 @@ TEST_CASE("a lost lease is told to the server again and again while something is
 }
 
 TEST_CASE("what is unsent and another's lease by now is lost, not waited for") {
-  Rig rig;
+  GroupRig rig;
   rig.use.unsent = 1;
   REQUIRE(rig.plan() == LeaseAction::kAcquire);
   CHECK(rig.answer(LeaseOutcome::kHeld).lost == "'ann' on 'there' has it now");
@@ -252,8 +252,8 @@ TEST_CASE("what is unsent and another's lease by now is lost, not waited for") {
 }
 
 TEST_CASE("two names for one group become one that is held") {
-  Rig a;
-  Rig b;
+  GroupRig a;
+  GroupRig b;
   b.take_it();
   a.group.hold();
   b.group.hold();

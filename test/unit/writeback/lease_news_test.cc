@@ -11,10 +11,10 @@ using std::chrono::seconds;
 
 constexpr LeaseOptions kSlow{hours(1), hours(1), hours(1), hours(1), 64, false, hours(1), hours(1)};
 
-struct Rig {
-  explicit Rig(const LeaseOptions& options = kSlow) : keeper(start(options)) {}
+struct NewsRig {
+  explicit NewsRig(const LeaseOptions& options = kSlow) : keeper(start(options)) {}
 
-  ~Rig() {
+  ~NewsRig() {
     keeper->end(in_5_s());
     if (session.awaiting)  // as a session that ends
       session.awaiting(fail(ErrorCode::kDisconnected, "the mount has ended"));
@@ -54,7 +54,7 @@ struct Rig {
 }  // namespace
 
 TEST_CASE("a holder that is told that its lease is wanted gives it back with its next call") {
-  Rig rig;
+  NewsRig rig;
   rig.hold_vm();
   rig.tell(rig.vm("there"));
   REQUIRE(rig.session.wait_for(LeaseAction::kRelease));
@@ -64,7 +64,7 @@ TEST_CASE("a holder that is told that its lease is wanted gives it back with its
 }
 
 TEST_CASE("what is unsent then goes at once, and the lease right after it") {
-  Rig rig;
+  NewsRig rig;
   rig.hold_vm();
   rig.session.set([](FakeSession& s) { s.is_wanted = true; });
   rig.writes.set({{"vm/disk", 5, true}});
@@ -81,7 +81,7 @@ TEST_CASE("what is unsent then goes at once, and the lease right after it") {
 }
 
 TEST_CASE("the end of a change gives a wanted lease back at once") {
-  Rig rig;
+  NewsRig rig;
   Asker asker;
   rig.keeper->enter({"vm/disk"}, asker.done());
   REQUIRE(asker.wait() == kGranted);
@@ -93,7 +93,7 @@ TEST_CASE("the end of a change gives a wanted lease back at once") {
 }
 
 TEST_CASE("who waits is told when the lease is free, and asks for it once more") {
-  Rig rig;
+  NewsRig rig;
   rig.session.others = {"vm"};
   Asker asker;
   rig.keeper->enter({"vm/disk"}, asker.done());
@@ -109,7 +109,7 @@ TEST_CASE("who waits is told when the lease is free, and asks for it once more")
 }
 
 TEST_CASE("a holder that is told that its lease is another's looks, and has lost it") {
-  Rig rig;
+  NewsRig rig;
   rig.hold_vm();
   LeaseEntry entry = rig.vm("");
   entry.mine = entry.ours = false;
@@ -124,7 +124,7 @@ TEST_CASE("a holder that is told that its lease is another's looks, and has lost
 }
 
 TEST_CASE("a server that knows of nothing is told of all leases") {
-  Rig rig;
+  NewsRig rig;
   rig.hold_vm();
   Asker other;
   rig.keeper->enter({"other/disk"}, other.done());
@@ -137,7 +137,7 @@ TEST_CASE("a server that knows of nothing is told of all leases") {
 }
 
 TEST_CASE("news of what the mount has nothing to do with changes nothing") {
-  Rig rig;
+  NewsRig rig;
   rig.hold_vm();
   LeaseReply reply;
   reply.leases = {rig.vm("there"), rig.vm("there")};

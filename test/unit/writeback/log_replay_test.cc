@@ -45,6 +45,48 @@ class Log {
     return *this;
   }
 
+  /// Another file, of our making.
+  Log& make(std::uint64_t number, const std::string& path, bool is_directory = false) {
+    LogFile file;
+    file.path = path;
+    file.id.inode = number + 100;
+    file.base.id = file.id;
+    replay_.on_file(number, file);
+    replay_.on_make(number, {is_directory, 0750, number + 100, {2000, 7}}, place(0));
+    return *this;
+  }
+
+  Log& write_to(std::uint64_t number, std::uint64_t length) {
+    replay_.on_change({LogKind::kWrite, number, 0, length, {3000, 0}}, place(length));
+    return *this;
+  }
+
+  Log& close_made(std::uint64_t checkpoint, std::vector<std::uint64_t> files) {
+    replay_.on_checkpoint({kWhole, checkpoint, std::move(files)}, place(0));
+    return *this;
+  }
+
+  Log& applied_made(std::uint64_t checkpoint, std::vector<std::uint64_t> files) {
+    LogApplied applied{kWhole, checkpoint, {}};
+    for (const std::uint64_t file : files) {
+      VersionRecord version;
+      version.id.inode = file + 100;
+      applied.files.push_back({file, version});
+    }
+    replay_.on_applied(applied, place(0));
+    return *this;
+  }
+
+  Log& rename(std::uint64_t number, const std::string& path) {
+    replay_.on_rename(number, path, place(0));
+    return *this;
+  }
+
+  Log& forget(std::uint64_t number) {
+    replay_.on_forget(number, place(0));
+    return *this;
+  }
+
   LogReplay::Found found() { return replay_.take({}); }
 
  private:
@@ -110,4 +152,58 @@ TEST_CASE("checkpoints that were closed one after the other stay apart until eac
     CHECK(found.files[0]->unsent_bytes() == 100);
     CHECK(found.files[0]->size() == 100);
   }
+}
+
+TEST_CASE("a file of our making is unsent until the checkpoint that brings its name is applied") {
+  Log log;
+  log.make(20, "vm", true).make(21, "vm/new").write_to(21, 300).make(22, "vm/empty");
+  SECTION("nothing was closed") {
+    const auto found = log.found();
+    REQUIRE(found.files.size() == 3);
+    for (const auto& file : found.files)
+      CHECK(file->is_pending());
+    CHECK(found.files[0]->named().path == "vm");
+    CHECK(found.files[0]->mtime() == Timestamp{2000, 7});
+    CHECK(found.files[1]->unsent_bytes() == 300);
+    CHECK(found.files[1]->mtime() == Timestamp{3000, 0});
+  }
+  SECTION("it was closed and written to again") {
+    const auto found = log.close_made(4, {20, 21, 22}).write_to(21, 50).found();
+    REQUIRE(found.files.size() == 3);
+    CHECK(found.files[1]->is_pending());
+    CHECK(found.files[1]->unsent_bytes() == 350);
+  }
+  SECTION("it was applied and written to again") {
+    const auto found =
+        log.close_made(4, {20, 21, 22}).write_to(21, 50).applied_made(4, {20, 21, 22}).found();
+    REQUIRE(found.files.size() == 1);
+    CHECK_FALSE(found.files[0]->is_pending());
+    CHECK(found.files[0]->unsent_bytes() == 50);
+  }
+  SECTION("the server took only the directory: the rest goes out with its names") {
+    const auto found = log.close_made(4, {20, 21, 22}).applied_made(4, {20}).found();
+    REQUIRE(found.files.size() == 2);
+    CHECK(found.files[0]->is_pending());
+    CHECK(found.files[1]->is_pending());
+  }
+  SECTION("it was removed") {
+    const auto found = log.forget(21).forget(22).found();
+    REQUIRE(found.files.size() == 1);
+    CHECK(found.files[0]->named().path == "vm");
+  }
+}
+
+TEST_CASE("a new file that took another new one's name has replaced it, with one record") {
+  Log log;
+  log.make(20, "disk.tmp").write_to(20, 10).make(21, "disk").write_to(21, 99).rename(20, "disk");
+  const auto found = log.found();
+  REQUIRE(found.files.size() == 1);
+  CHECK(found.files[0]->number() == 20);
+  CHECK(found.files[0]->named().path == "disk");
+}
+
+TEST_CASE("a rename never replaces a file that the server has, or that is in a checkpoint") {
+  Log log;
+  log.make(20, "other").write_to(20, 10).close_made(3, {20}).make(21, "new").rename(21, "other");
+  CHECK(log.found().files.size() == 2);
 }

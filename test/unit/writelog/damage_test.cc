@@ -236,7 +236,7 @@ TEST_CASE("a log of another format version is refused and not touched") {
   {
     const UniqueFd fd(::open(segment_path(dir.path(), 1).c_str(), O_RDWR | O_CLOEXEC));
     REQUIRE(pread_full(fd.get(), header, 0).has_value());
-    header[8] = std::byte{2};
+    header[8] = std::byte{kLogFormat + 1};
     const std::uint64_t checksum = checksum64(ByteView(header).first(80), 0x6c6f6768);
     for (std::size_t i = 0; i < 8; i++)
       header[80 + i] = static_cast<std::byte>(checksum >> (8 * i));

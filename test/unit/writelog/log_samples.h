@@ -45,6 +45,11 @@ class SeenLog final : public LogVisitor {
     see(place);
   }
 
+  void on_make(std::uint64_t file, const LogMake& make, const LogPlace& place) override {
+    made.emplace_back(file, make);
+    see(place);
+  }
+
   struct Change {
     LogChange change;
     LogPlace place;
@@ -56,6 +61,7 @@ class SeenLog final : public LogVisitor {
   std::vector<LogApplied> applied;
   std::vector<std::pair<std::uint64_t, std::string>> renames;
   std::vector<std::uint64_t> forgotten;
+  std::vector<std::pair<std::uint64_t, LogMake>> made;
   std::uint64_t last_sequence = 0;
   bool in_order = true;
 
