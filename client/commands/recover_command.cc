@@ -117,10 +117,10 @@ int send(const std::string& typed, bool json, const Mounter& mounter) {
   if (!connected)
     return report_failure(connected.error());
   Mounted& sender = **connected;
-  const WriteBackStats before = sender.write_stats();
   sender.drain([] { return false; });
-  return tell({directory, source->source, before.unsent_bytes, before.unsent_files},
-              sender.write_stats(), json);
+  const WriteBackStats after = sender.write_stats();
+  // What was found is known still, however fast it was sent.
+  return tell({directory, source->source, after.recovered_bytes, after.unsent_files}, after, json);
 }
 
 }  // namespace

@@ -21,6 +21,18 @@ std::uint64_t first_checkpoint() {
   return static_cast<std::uint64_t>(now.seconds) * 1'000'000'000U + now.nanoseconds;
 }
 
+/// Who has the cache has its log: what holds that still is a process that is coming to its end.
+Result<std::unique_ptr<WriteLog>> open_log(const LogOptions& options, LogReplay& replay) {
+  static constexpr unsigned kTries = 100;
+  static constexpr std::chrono::milliseconds kPause{50};
+  for (unsigned i = 1;; ++i) {
+    auto log = WriteLog::open(options, replay);
+    if (log || log.error().code != ErrorCode::kBusy || i == kTries)
+      return log;
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
 }  // namespace
 
 WriteBack::WriteBack(const WriteBackOptions& options, RemoteSession& remote, BlockCache& cache,
@@ -64,7 +76,7 @@ Status WriteBack::recover() {
   // A log of a few segments at least, so that room comes back in parts.
   log.segment_size = std::clamp(options_.log_size / 8 / 4096 * 4096,
                                 kLogSegmentSizeMin, log.segment_size);
-  SLIPWAY_TRY_ASSIGN(log_, WriteLog::open(std::move(log), replay));
+  SLIPWAY_TRY_ASSIGN(log_, open_log(log, replay));
   LogReplay::Found found = replay.take(options_.export_key);
   if (found.owner_mismatches != 0)
     return fail(ErrorCode::kBusy,
