@@ -279,7 +279,7 @@ void Changes::rename(const NameRef& from, const NameRef& to, std::uint32_t flags
     return there();
   if ((flags & kRenameNoReplace) != 0 && writeback_->pending().find(new_path))
     return asker(fail(ErrorCode::kExists, "'{}' is there already", escape(new_path)));
-  rename_here(old_path, *target, to.name, there, asker, slot);
+  rename_here(from, old_path, *target, to.name, there, asker, slot);
 }
 
 void Changes::rename_there(const NameRef& from, const NameRef& to, std::uint32_t flags,

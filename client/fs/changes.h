@@ -102,9 +102,12 @@ class Changes {
   void set_here(const NodeView& node, const AttributeChange& change,
                 const Done<TimedAttributes>& done);
   Status remove_here(const std::string& path, bool is_directory);
-  void rename_here(const std::string& old_path, const NodeView& target, const std::string& name,
-                   const There& there, const Done<Nothing>& done, const Slot& slot);
-  Status finish_rename_here(const std::string& old_path, const std::string& new_path);
+  bool is_at(std::uint64_t directory, const std::string& name, const std::string& path) const;
+  void rename_here(const NameRef& from, const std::string& old_path, const NodeView& target,
+                   const std::string& name, const There& there, const Done<Nothing>& done,
+                   const Slot& slot);
+  Status finish_rename_here(const NameRef& from, const NameRef& to, const std::string& old_path,
+                            const std::string& new_path);
 
   /// False: who asked has gone.
   template <class T>

@@ -51,7 +51,10 @@ void Changes::prepare(const NodeView& parent, const MakeSpec& spec, MakeKind kin
 void Changes::make_file_here(const MakeSpec& spec, const std::string& path,
                              const Prepared& prepared, const There& there,
                              const Done<Created>& done) {
-  const auto made = writeback_->make(path, prepared.inode, /*is_directory=*/false, spec.mode);
+  // One that was made and removed here before may be known by it still.
+  table_.supersede_file(prepared.inode.version.id);
+  const auto made = writeback_->make(path, prepared.inode, /*is_directory=*/false, spec.mode,
+                                     [&] { return is_at(spec.parent, spec.name, path); });
   if (!made && made.error().code == ErrorCode::kNotSupported)
     return there();
   if (!made)
@@ -73,7 +76,8 @@ void Changes::make_file_here(const MakeSpec& spec, const std::string& path,
 void Changes::make_directory_here(const MakeSpec& spec, const std::string& path,
                                   const Prepared& prepared, const There& there,
                                   const Done<Entry>& done) {
-  const auto made = writeback_->make(path, prepared.inode, /*is_directory=*/true, spec.mode);
+  const auto made = writeback_->make(path, prepared.inode, /*is_directory=*/true, spec.mode,
+                                     [&] { return is_at(spec.parent, spec.name, path); });
   if (!made && made.error().code == ErrorCode::kNotSupported)
     return there();
   if (!made)
@@ -90,12 +94,21 @@ Status Changes::remove_here(const std::string& path, bool is_directory) {
   return {};
 }
 
-void Changes::rename_here(const std::string& old_path, const NodeView& target,
+/// Whether a name still leads there. Between the question to the server and its answer a directory may
+/// have got another name.
+bool Changes::is_at(std::uint64_t directory, const std::string& name,
+                    const std::string& path) const {
+  const auto node = table_.find(directory);
+  return node && path_of(node->path, name) == path;
+}
+
+void Changes::rename_here(const NameRef& from, const std::string& old_path, const NodeView& target,
                           const std::string& name, const There& there,
                           const Done<Nothing>& done, const Slot& slot) {
   const std::string new_path = path_of(target.path, name);
-  const auto finish = [this, old_path, new_path, there, done] {
-    const Status renamed = finish_rename_here(old_path, new_path);
+  const auto finish = [this, from, to = NameRef{target.nodeid, name}, old_path, new_path, there,
+                       done] {
+    const Status renamed = finish_rename_here(from, to, old_path, new_path);
     if (renamed)
       return done(Nothing{});
     if (renamed.error().code == ErrorCode::kNotSupported)
@@ -125,11 +138,13 @@ void Changes::rename_here(const std::string& old_path, const NodeView& target,
   slot->bind(step, [this, question] { leases_->cancel(question); });
 }
 
-Status Changes::finish_rename_here(const std::string& old_path, const std::string& new_path) {
-  SLIPWAY_TRY(writeback_->rename_made(old_path, new_path));
-  if (old_path != new_path)
-    table_.move(old_path, new_path);
-  return {};
+Status Changes::finish_rename_here(const NameRef& from, const NameRef& to,
+                                   const std::string& old_path, const std::string& new_path) {
+  const auto is_current = [&] {
+    return is_at(from.parent, from.name, old_path) && is_at(to.parent, to.name, new_path);
+  };
+  return writeback_->rename_made(old_path, new_path, is_current,
+                                 [&] { table_.move(old_path, new_path); });
 }
 
 /// Of a file that the server never had, and that is only open. Its mtime is that of its writes.

@@ -16,6 +16,10 @@ Error as_the_servers_to_do(const Error& error) {
   return {ErrorCode::kNotSupported, error.message};
 }
 
+FileType type_of(MakeKind kind) {
+  return kind == MakeKind::kDirectory ? FileType::kDirectory : FileType::kRegular;
+}
+
 Error refusal(const std::string& name) {
   return {ErrorCode::kNotSupported, fmt::format("'{}' is the server's to make", escape(name))};
 }
@@ -42,15 +46,16 @@ void LocalNames::prepare(const NodeView& directory, const std::string& name, Mak
   question.directory = is_ours ? NodeRef{"", remote_.server().root.version.id} : directory.ref();
   question.name = is_ours ? "" : name;
   const bool is_stocked = has(kind);
-  if (!is_stocked)
-    order(question);
+  if (!is_stocked && !order(question))
+    return done(fail(refusal(name)));
   const unsigned step = slot->begin();
   const CallId call = remote_.prepare(
       question,
-      [this, kind, is_ours, name, done = std::move(done)](const Result<PrepareReply>& reply) {
+      [this, kind, is_ours, name, is_tidy = question.tidy,
+       done = std::move(done)](const Result<PrepareReply>& reply) {
+        add(is_tidy, reply);
         if (!reply)
           return done(fail(as_the_servers_to_do(reply.error())));
-        add(*reply);
         if (!is_ours && (!reply->may_make || reply->exists))
           return done(fail(refusal(name)));
         done(take(kind));
@@ -87,6 +92,8 @@ void LocalNames::check_free(const NodeView& directory, const std::string& name, 
 Result<Attributes> LocalNames::take(MakeKind kind) {
   const std::lock_guard lock(mutex_);
   Stock& stock = stock_of(kind);
+  if (auto unused = writeback_.take_unused(type_of(kind)))
+    return std::move(*unused);
   if (stock.inodes.empty()) {
     stock.wanted = std::min<std::uint32_t>(2 * stock.wanted, kPrepareMax);
     return fail(ErrorCode::kNotSupported, "the server has no inodes prepared");
@@ -97,27 +104,35 @@ Result<Attributes> LocalNames::take(MakeKind kind) {
 }
 
 /// As many inodes as are missing, which costs the server a few syncs. The first order also says which of
-/// an earlier mount's are needed.
-void LocalNames::order(PrepareRequest& request) {
+/// an earlier mount's are needed. False: not now.
+bool LocalNames::order(PrepareRequest& request) {
   const auto missing = [](const Stock& stock) {
     return stock.wanted - std::min(stock.wanted, static_cast<std::uint32_t>(stock.inodes.size()));
   };
   const std::lock_guard lock(mutex_);
+  if (tidying_ == Tidying::kAsked)
+    return false;
   request.files = missing(files_);
   request.directories = missing(directories_);
-  if (!std::exchange(is_tidied_, true)) {
-    request.kept = writeback_.pending().ids();
-    request.tidy = request.kept.size() <= kPrepareKeptMax;
-    if (!request.tidy)
-      request.kept.clear();
-  }
+  if (tidying_ == Tidying::kDone)
+    return true;
+  request.kept = writeback_.prepared_ids();
+  request.tidy = request.kept.size() <= kPrepareKeptMax;
+  if (!request.tidy)
+    request.kept.clear();
+  tidying_ = request.tidy ? Tidying::kAsked : Tidying::kDone;
+  return true;
 }
 
-void LocalNames::add(const PrepareReply& reply) {
+void LocalNames::add(bool was_tidy, const Result<PrepareReply>& reply) {
   const std::lock_guard lock(mutex_);
-  files_.inodes.insert(files_.inodes.end(), reply.files.begin(), reply.files.end());
-  directories_.inodes.insert(directories_.inodes.end(), reply.directories.begin(),
-                             reply.directories.end());
+  if (was_tidy)
+    tidying_ = reply ? Tidying::kDone : Tidying::kDue;
+  if (!reply)
+    return;
+  files_.inodes.insert(files_.inodes.end(), reply->files.begin(), reply->files.end());
+  directories_.inodes.insert(directories_.inodes.end(), reply->directories.begin(),
+                             reply->directories.end());
 }
 
 /// In the background, before the last one is taken.
@@ -131,10 +146,13 @@ void LocalNames::refill() {
   }
   PrepareRequest request;
   request.directory = {"", remote_.server().root.version.id};
-  order(request);
-  remote_.prepare(request, [this](const Result<PrepareReply>& reply) {
-    if (reply)
-      add(*reply);
+  if (!order(request)) {
+    const std::lock_guard lock(mutex_);
+    is_refilling_ = false;
+    return;
+  }
+  remote_.prepare(request, [this, is_tidy = request.tidy](const Result<PrepareReply>& reply) {
+    add(is_tidy, reply);
     const std::lock_guard lock(mutex_);
     is_refilling_ = false;
   });

@@ -45,16 +45,17 @@ class LocalNames {
   bool is_pending_directory(const std::string& path) const;
   Result<Attributes> take(MakeKind kind);
   bool has(MakeKind kind);
-  void order(PrepareRequest& request);
-  void add(const PrepareReply& reply);
+  bool order(PrepareRequest& request);
+  void add(bool was_tidy, const Result<PrepareReply>& reply);
   void refill();
 
   RemoteSession& remote_;
   WriteBack& writeback_;
-  std::mutex mutex_;  ///< a leaf
+  std::mutex mutex_;  ///< taken before those of WriteBack
   Stock files_{{}, 8};
   Stock directories_{{}, 4};
-  bool is_tidied_ = false;
+  /// Until that is over no other inode is ordered: it would be tidied away.
+  enum class Tidying { kDue, kAsked, kDone } tidying_ = Tidying::kDue;
   bool is_refilling_ = false;
 };
 

@@ -78,8 +78,9 @@ void Names::lookup(std::uint64_t parent, const std::string& name, Done<Entry> do
   const TimePoint asked = steady_now();
   if (const auto made = pending(path))
     return done(remember_path(path, *made, asked));
-  if (pending(directory->path))
-    return done(Entry{});  // nobody else can have made it there
+  // Nobody else can have made it there. Of what the server has got this moment, that tells.
+  if (pending(directory->path) && !pending_->find(path) && pending(directory->path))
+    return done(Entry{});
   const unsigned step = slot->begin();
   const CallId call = remote_.lookup(
       directory->ref(), name,

@@ -57,6 +57,11 @@ class OpenFile {
 
   void set_opened() noexcept { reserved_ = false; }
 
+  /// The server has got the file, and nothing of it is open there.
+  bool has_missed_its_name() const {
+    return reserved_.load() && kept_ != nullptr && !kept_->is_pending() && !kept_->is_orphan();
+  }
+
   bool is_orphan() const { return kept_ != nullptr && kept_->is_orphan(); }
 
   /// Takes its writes; null: it is not open for writing.

@@ -29,8 +29,9 @@ bool Opening::open_pending() {
   if (parts.writeback == nullptr)
     return false;
   const auto made = parts.writeback->pending().find(node_.path);
-  if (!made || made->attributes.version.id != node_.attributes.version.id)
-    return false;
+  if (!made || made->attributes.version.id != node_.attributes.version.id ||
+      !made->file->is_pending())
+    return false;  // the server has it, if only for a moment
   OpenedHandle handle{parts.remote.reserve_handle(), made->attributes, false, true};
   handle.attributes.version = made->file->base();
   start_with(handle);
@@ -95,7 +96,7 @@ bool Opening::wait_for_own_commit(const VersionRecord& there) {
   // An answer from before a commit that is over now shows a version that is no more.
   const std::uint32_t revision = writeback->revision();
   const auto written = writeback->find(there.id);
-  if (pending_ && (written == nullptr || !written->is_pending())) {
+  if (pending_ && !is_pending_still(written.get())) {
     start_over();  // the server has it now, or it is gone
     return true;
   }
@@ -114,6 +115,11 @@ bool Opening::wait_for_own_commit(const VersionRecord& there) {
   else
     start();
   return true;
+}
+
+/// Who made the file goes on with it, whoever has removed it meanwhile.
+bool Opening::is_pending_still(const WrittenFile* file) const {
+  return file != nullptr && (file->is_pending() || (handle_.made && file->is_orphan()));
 }
 
 /// A commit of our own came after the answer.
@@ -250,8 +256,10 @@ void Opening::take_handle() {
 
   if (wait_for_own_commit(attributes.version))
     return;
-  const Change change =
-      parts.table.observe(node_.nodeid, attributes, asked_, SteadyClock::instance().now());
+  // What a pending file was made with is no news of it.
+  const Change change = pending_ ? Change::kNone
+                                 : parts.table.observe(node_.nodeid, attributes, asked_,
+                                                       SteadyClock::instance().now());
   if (change == Change::kSuperseded || change == Change::kOther) {
     parts.remote.close(handle_.handle);
     return refuse({ErrorCode::kStale, "the file has changed"});
@@ -280,7 +288,14 @@ void Opening::take_handle() {
   pages_doubtful_ = pages_doubtful_ || must_confirm;
   has_writer_ = has_writer();
   std::shared_ptr<WrittenFile> written;
-  if (parts.writeback != nullptr) {
+  std::shared_ptr<WrittenFile> kept;
+  if (pending_) {
+    kept = parts.writeback->find(image->version.id);
+    if (!is_pending_still(kept.get()))
+      return start_over();
+    written = mode_.write ? kept : nullptr;
+    image->revision = revision_;
+  } else if (parts.writeback != nullptr) {
     if (mode_.write) {
       while ((written = parts.writeback->declare(node_.path, image->version, revision_)) == nullptr) {
         if (!adopted_)
@@ -293,9 +308,6 @@ void Opening::take_handle() {
     }
     image->revision = revision_;
   }
-  std::shared_ptr<const WrittenFile> kept;
-  if (pending_ && (kept = parts.writeback->find(image->version.id)) == nullptr)
-    return start_over();
   file_ = std::make_shared<OpenFile>(parts.remote, parts.table, node_.nodeid, image,
                                      std::move(written), handle_.reserved, std::move(kept));
   if (const auto refused =
@@ -356,6 +368,10 @@ void Opening::finish() {
     file_->set_start(guide->opened(node_.ref(), file_->image()));
   const std::shared_ptr<OpenFile> file = std::move(file_);
   result.id = files_.insert(file);
+  if (file->has_missed_its_name()) {  // WriteBack has told all that it found open
+    files_.release(result.id);
+    return start_over();
+  }
   // From here on the file follows our commits. One that came before would be missed.
   if (files_.parts_.writeback != nullptr && !follows_our_commits(*file)) {
     file_ = file;

@@ -35,6 +35,7 @@ class Opening : public std::enable_shared_from_this<Opening> {
  private:
   void ask_open();
   bool open_pending();
+  bool is_pending_still(const WrittenFile* file) const;
   void ask_lease();
   bool needs_lease() const;
   bool wait_for_own_commit(const VersionRecord& there);

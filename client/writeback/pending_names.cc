@@ -76,6 +76,16 @@ void PendingNames::move(const std::string& from, const std::string& to, const Ti
   change_parent(to, type, is_replaced ? 0 : 1, now);
 }
 
+void PendingNames::remove(const std::vector<Named>& names) {
+  const std::lock_guard lock(mutex_);
+  for (const Named& name : names) {
+    const auto found = names_.find(name.path);
+    if (found != names_.end() && found->second.file.get() == name.file)
+      names_.erase(found);
+  }
+  count_ = names_.size();
+}
+
 void PendingNames::remove(const std::string& path, const WrittenFile* file, const Timestamp& now) {
   const std::lock_guard lock(mutex_);
   const auto found = names_.find(path);

@@ -46,6 +46,14 @@ class PendingNames {
   /// REQUIRES: `from` is there and has no children. What is at `to` goes.
   void move(const std::string& from, const std::string& to, const Timestamp& now);
 
+  struct Named {
+    std::string path;
+    const WrittenFile* file = nullptr;
+  };
+
+  /// All at once: the server has them. Directories' times stay.
+  void remove(const std::vector<Named>& names);
+
   /// Nothing happens when another file has the path.
   void remove(const std::string& path, const WrittenFile* file, const Timestamp& now);
 

@@ -129,7 +129,7 @@ std::shared_ptr<WrittenFile> WriteBack::declare(const std::string& path,
   if (const auto found = by_id_.find(base.id); found != by_id_.end()) {
     WrittenFile& file = *found->second;
     const std::lock_guard locked(file.mutex_);
-    const bool is_usable = !file.refused_ && same_file(file.named_.base, base);
+    const bool is_usable = !file.refused_ && !file.orphan_ && same_file(file.named_.base, base);
     const bool is_clean = file.is_clean_locked();
     const bool is_foreign = is_clean && !file.handles_.empty() &&
                             !same_content(file.named_.base, base);

@@ -127,9 +127,11 @@ class WriteBack {
   // the server's to do.
 
   /// Makes a name, which must be free, for an inode that the server has prepared. The group's lease must
-  /// be held.
+  /// be held. `is_current`: whether the path is still that of the directory; asked under locks, when no
+  /// directory above it can get another name.
   Result<std::shared_ptr<WrittenFile>> make(const std::string& path, const Attributes& inode,
-                                            bool is_directory, std::uint32_t mode);
+                                            bool is_directory, std::uint32_t mode,
+                                            const std::function<bool()>& is_current);
 
   /// Removes a name that is in no checkpoint yet, of a file or of an empty directory. Else the errors of
   /// unlink() and rmdir(). Who has the file open goes on with it.
@@ -137,7 +139,16 @@ class WriteBack {
 
   /// Renames one that is in no checkpoint yet, no directory with anything in it. What is at `to` is
   /// pending, too, and replaced, or nothing is there.
-  Status rename_made(const std::string& from, const std::string& to);
+  /// `renamed` is called, under locks, before anybody can make something there.
+  Status rename_made(const std::string& from, const std::string& to,
+                     const std::function<bool()>& is_current,
+                     const std::function<void()>& renamed);
+
+  /// An inode whose name was removed before the server knew it: it can be given another one.
+  std::optional<Attributes> take_unused(FileType type);
+
+  /// The inodes that the server has prepared and this mount has taken, but has not named yet.
+  std::vector<FileId> prepared_ids() const;
 
   /// Files without a name, which the server never had, are open perhaps.
   bool has_orphans() const { return orphans_.load() != 0; }
@@ -237,7 +248,9 @@ class WriteBack {
   void recover_name(const std::shared_ptr<WrittenFile>& file);
   Result<std::shared_ptr<WrittenFile>> find_made_locked(const std::string& path) const;
   Status check_replaceable_locked(const WrittenFile& file, const std::string& to);
+  static bool is_too_much_locked(const std::shared_ptr<WrittenFile>& file);
   void unmake_locked(std::shared_ptr<WrittenFile> file);
+  void move_home(WrittenFile& file);
   using Numbered = std::unordered_map<std::uint64_t, std::shared_ptr<WrittenFile>>;
   Numbered::iterator drop_if_unused_locked(Numbered::iterator item);
   void rename_locked(WrittenFile& file, const std::string& path);
@@ -302,6 +315,7 @@ class WriteBack {
   std::condition_variable wake_;
   Numbered by_number_;
   std::map<FileId, std::shared_ptr<WrittenFile>> by_id_;
+  std::vector<Attributes> unused_;  ///< inodes
   std::size_t forget_at_ = 0;       ///< files in by_number_
   std::vector<Waiter> waiters_;
   std::vector<std::function<void()>> settling_;

@@ -22,8 +22,10 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
   applied.number = number;
   struct News {
     FileId id;
+    VersionRecord base;
     Attributes after;
     std::uint64_t newest = 0;
+    bool was_made = false;
   };
   std::vector<std::pair<std::shared_ptr<WrittenFile>, News>> news;
   for (std::size_t i = 0; i < files.size(); ++i) {
@@ -34,7 +36,7 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
     const WrittenFile::Named named = file->named();
     apply_to_cache(*file, named.base, *layer_to_send(*file), result.attributes.version);
     applied.files.push_back({file->number(), result.attributes.version});
-    news.emplace_back(file, News{named.id, result.attributes, 0});
+    news.emplace_back(file, News{named.id, named.base, result.attributes, 0, file->is_pending()});
   }
   fault_point("writeback-cached");
   has_unnoted_ = true;
@@ -43,6 +45,7 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
     log_warning("{}", noted.error().message);
   fault_point("writeback-applied");
   WriteBackListener* const listener = listener_.load();
+  std::vector<PendingNames::Named> named;
   for (auto& [file, item] : news) {
     {
       const std::lock_guard locked(file->mutex_);
@@ -51,7 +54,7 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
     }
     // Readers go over to the new version before the layer goes.
     if (listener != nullptr)
-      listener->on_applied(item.id, file->named().base, item.after, item.newest);
+      listener->on_applied(item.id, item.base, item.after, item.newest);
     const std::lock_guard lock(mutex_);
     const std::lock_guard locked(file->mutex_);
     unsent_bytes_ -= file->closed_.front().layer->data_bytes();
@@ -63,7 +66,15 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
       --unsent_files_;
     }
     redeclare_locked(*file);
-    pending_.remove(file->named_.path, file.get(), item.after.version.mtime);
+    if (item.was_made)
+      named.push_back({file->named_.path, file.get()});
+  }
+  // In one step: a directory that is pending shows nothing but what is pending in it.
+  pending_.remove(named);
+  // Who opened a file after the others were told, and before it was the server's, has missed it.
+  for (const auto& [file, item] : news) {
+    if (item.was_made && listener != nullptr)
+      listener->on_applied(item.id, item.base, item.after, item.newest);
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
     const CommitResult& result = reply.files[i];

@@ -13,6 +13,10 @@ namespace {
 /// Closed checkpoints that wait. Above it only a full one is closed.
 constexpr std::size_t kClosedMax = 256;
 
+/// Any connection carries a commit.
+constexpr std::size_t kCommitBytesMax = kSshFrameMax - 1024;
+constexpr std::size_t kCommitFileSize = 128;  ///< bytes that a file takes in it, but for its path
+
 void sort_by_number(std::vector<std::shared_ptr<WrittenFile>>& files) {
   std::sort(files.begin(), files.end(),
             [](const auto& a, const auto& b) { return a->number() < b->number(); });
@@ -78,8 +82,13 @@ Status WriteBack::close_locked() {
     Files now;
     Files later;
     std::set<FileId> ids;
+    std::size_t bytes = 0;
     for (auto& file : files) {
-      const bool fits = now.size() < kCommitFilesMax && ids.insert(file->named().id).second;
+      const WrittenFile::Named named = file->named();
+      const std::size_t size = kCommitFileSize + named.path.size();
+      const bool fits = now.size() < kCommitFilesMax && bytes + size <= kCommitBytesMax &&
+                        ids.insert(named.id).second;
+      bytes += fits ? size : 0;
       (fits ? now : later).push_back(std::move(file));
     }
     closed = close_files_locked(now);

@@ -3,6 +3,9 @@
 #include "writeback/wall_clock.h"
 #include "writeback/write_back.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
 #include <iterator>
 #include <utility>
 
@@ -26,18 +29,20 @@ Attributes made_attributes(Attributes inode, const LogMake& make) {
 
 Result<std::shared_ptr<WrittenFile>> WriteBack::make(const std::string& path,
                                                      const Attributes& inode, bool is_directory,
-                                                     std::uint32_t mode) {
+                                                     std::uint32_t mode,
+                                                     const std::function<bool()>& is_current) {
   const LogMake what{is_directory, mode, inode.inode_number, wall_clock()};
   if (is_full(0))
     SLIPWAY_TRY(close_if_full(0));
   const std::shared_lock gate(gate_);
-  if (is_paused(path))
+  if (is_paused(path) || !is_current())
     return is_the_servers_to_do(path);
   const VersionRecord& base = inode.version;
   if (pending_.find(path))
     return fail(ErrorCode::kExists, "'{}' is there already", escape(path));
-  if (find(base.id) != nullptr)
-    return fail(ErrorCode::kProtocol, "the server gives an inode away twice");
+  // An inode's number comes again; the file that had it is another one. Not this very inode.
+  if (const auto known = find(base.id); known != nullptr && same_file(known->base(), base))
+    return is_the_servers_to_do(path);
   const std::uint64_t number = log_->declare({options_.export_key, base.id, path, base});
   const auto place = log_->append_make(number, what);
   if (!place) {
@@ -51,6 +56,7 @@ Result<std::shared_ptr<WrittenFile>> WriteBack::make(const std::string& path,
   file->making_ = WrittenFile::Making{what, place->data};
   file->mtime_ = what.mtime;
   file->newest_ = place->sequence;
+  file->prepared_ = inode;
   const std::lock_guard lock(mutex_);
   by_number_.emplace(number, file);
   by_id_[base.id] = file;
@@ -100,10 +106,17 @@ Status WriteBack::unmake(const std::string& path, bool is_directory) {
     return fail(is_one ? ErrorCode::kIsDirectory : ErrorCode::kNotDirectory, "'{}'", escape(path));
   if (is_one && pending_.has_children(path))
     return fail(ErrorCode::kNotEmpty, "'{}' is not empty", escape(path));
-  if (!log_->append_forget(file->number()))
+  if (is_too_much_locked(file) || !log_->append_forget(file->number()))
     return is_the_servers_to_do(path);
   unmake_locked(std::move(file));
   return {};
+}
+
+/// Of an open file: what would have to be copied before anything else goes on.
+bool WriteBack::is_too_much_locked(const std::shared_ptr<WrittenFile>& file) {
+  static constexpr std::uint64_t kMovedMax = std::uint64_t{64} << 20;  // bytes
+  static constexpr long kOwnOwners = 4;  // two indices, PendingNames, the caller
+  return file.use_count() > kOwnOwners && file->unsent_bytes() > kMovedMax;
 }
 
 /// With the gate, alone, and forgotten by the log. What is written to it from here on is forgotten, too:
@@ -125,9 +138,23 @@ void WriteBack::unmake_locked(std::shared_ptr<WrittenFile> file) {
     redeclare_locked(*file);
   }
   pending_.remove(path, file.get(), wall_clock());
+  // Nobody else gets to know of it: only its two indices and the caller have it then.
+  if (static constexpr long kNobodyElse = 3; file.use_count() > kNobodyElse)
+    move_home(*file);
   const std::uint64_t number = file->number();
   file.reset();
   drop_if_unused_locked(by_number_.find(number));
+}
+
+/// An orphan may stay open for long. In the log it would keep all that is logged after it.
+void WriteBack::move_home(WrittenFile& file) {
+  UniqueFd fd(::open(options_.cache_directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  const Status opened = fd ? Status() : Status(fail_errno(errno, "a file without a name"));
+  const std::lock_guard locked(file.mutex_);
+  const Status moved = opened ? file.move_home(std::move(fd)) : opened;
+  if (!moved)
+    log_warning("a file that was removed stays in the write log while it is open: {}",
+                moved.error().message);
 }
 
 /// The item after this one. Nobody else may hold a file that goes.
@@ -140,10 +167,34 @@ WriteBack::Numbered::iterator WriteBack::drop_if_unused_locked(Numbered::iterato
   if ((!file->is_clean() && !is_orphan) || file.use_count() > (is_indexed ? 2 : 1))
     return std::next(item);
   orphans_ -= is_orphan ? 1U : 0U;
+  if (is_orphan && file->prepared_ && unused_.size() < kPrepareKeptMax)
+    unused_.push_back(*file->prepared_);
   log_->undeclare(item->first);
   if (is_indexed)
     by_id_.erase(indexed);
   return by_number_.erase(item);
+}
+
+std::optional<Attributes> WriteBack::take_unused(FileType type) {
+  const std::lock_guard lock(mutex_);
+  const auto found = std::find_if(unused_.begin(), unused_.end(),
+                                  [&](const Attributes& inode) { return inode.type == type; });
+  if (found == unused_.end())
+    return std::nullopt;
+  const Attributes inode = *found;
+  unused_.erase(found);
+  return inode;
+}
+
+std::vector<FileId> WriteBack::prepared_ids() const {
+  std::vector<FileId> ids = pending_.ids();
+  const std::lock_guard lock(mutex_);
+  for (const auto& [number, file] : by_number_)
+    if (file->is_orphan())
+      ids.push_back(file->named().id);
+  for (const Attributes& inode : unused_)
+    ids.push_back(inode.version.id);
+  return ids;
 }
 
 void WriteBack::forget_orphans() {
@@ -160,13 +211,17 @@ Status WriteBack::check_replaceable_locked(const WrittenFile& file, const std::s
                 escape(to));
   if (is_directory && pending_.has_children(to))
     return fail(ErrorCode::kNotEmpty, "'{}' is not empty", escape(to));
+  if (is_too_much_locked(there))
+    return is_the_servers_to_do(to);
   return {};
 }
 
 /// The record of the new name also takes the place of what had it: both happen, or none does.
-Status WriteBack::rename_made(const std::string& from, const std::string& to) {
+Status WriteBack::rename_made(const std::string& from, const std::string& to,
+                              const std::function<bool()>& is_current,
+                              const std::function<void()>& renamed) {
   const std::unique_lock gate(gate_);
-  if (is_paused(from) || is_paused(to))
+  if (is_paused(from) || is_paused(to) || !is_current())
     return is_the_servers_to_do(from);
   const std::lock_guard lock(mutex_);
   SLIPWAY_TRY_ASSIGN(const std::shared_ptr<WrittenFile> file, find_made_locked(from));
@@ -193,6 +248,7 @@ Status WriteBack::rename_made(const std::string& from, const std::string& to) {
     redeclare_locked(*file);
   }
   pending_.move(from, to, wall_clock());
+  renamed();
   return {};
 }
 

@@ -136,7 +136,8 @@ Result<WrittenFile::Changed> WrittenFile::change(WriteLog& log, LogChange change
   changed.was_clean = is_clean_locked();
   const std::uint64_t before = active_.data_bytes();
   change.file = number_;
-  SLIPWAY_TRY_ASSIGN(const LogPlace place, log.append(change, data));
+  SLIPWAY_TRY_ASSIGN(const LogPlace place,
+                     home_ != nullptr ? write_home(change, data) : log.append(change, data));
   active_.apply(change, place.data);
   mtime_ = change.mtime;
   newest_ = place.sequence;
@@ -146,6 +147,37 @@ Result<WrittenFile::Changed> WrittenFile::change(WriteLog& log, LogChange change
   changed.unsent_more =
       static_cast<std::int64_t>(active_.data_bytes()) - static_cast<std::int64_t>(before);
   return changed;
+}
+
+/// With the lock. What was there stays when it fails.
+Status WrittenFile::move_home(UniqueFd fd) {
+  const auto home = std::make_shared<LogSegment>(std::move(fd), "a file without a name",
+                                                 LogSegmentHeader{}, /*verified_from=*/0);
+  const auto place = [&](const ByteRange& range) {
+    return LogData{home, range.offset, static_cast<std::uint32_t>(range.length), 0};
+  };
+  ContentLayer moved(0);
+  moved.apply({LogKind::kTruncate, number_, active_.size(), 0, mtime_}, place({}));
+  Bytes content;
+  for (const LayerRun& run : active_.extents()) {
+    for (std::uint64_t at = 0; run.kind == LayerKind::kData && at < run.range.length;) {
+      const ByteRange piece{run.range.offset + at,
+                            std::min<std::uint64_t>(kLogDataMax, run.range.length - at)};
+      content.resize(piece.length);
+      SLIPWAY_TRY(read_log_data(run.data, run.from + static_cast<std::uint32_t>(at), content));
+      SLIPWAY_TRY(pwrite_full(home->fd(), content, piece.offset));
+      moved.apply({LogKind::kWrite, number_, piece.offset, piece.length, mtime_}, place(piece));
+      at += piece.length;
+    }
+  }
+  active_ = std::move(moved);
+  home_ = home;
+  return {};
+}
+
+Result<LogPlace> WrittenFile::write_home(const LogChange& change, ByteView data) {
+  SLIPWAY_TRY(pwrite_full(home_->fd(), data, change.offset));
+  return LogPlace{{home_, change.offset, static_cast<std::uint32_t>(data.size()), 0}, newest_ + 1};
 }
 
 void WrittenFile::add_handle(std::uint64_t handle) {

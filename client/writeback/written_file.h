@@ -85,6 +85,9 @@ class WrittenFile {
   void remove_handle(std::uint64_t handle);
 
  private:
+  Status move_home(UniqueFd fd);
+  Result<LogPlace> write_home(const LogChange& change, ByteView data);
+
   friend class WriteBack;
   friend class LogReplay;
   friend class CheckpointBuilder;
@@ -123,6 +126,10 @@ class WrittenFile {
   std::optional<Error> refused_;  ///< it takes no more writes; what it took before may still go
   bool given_up_ = false;         ///< nothing of it goes to the server any more
   bool orphan_ = false;           ///< it never had a name there; who has it open goes on with it
+  std::optional<Attributes> prepared_;  ///< the inode, of a file of our making
+  /// Of an orphan: a file without a name that has its content, each byte in its place. So it keeps
+  /// nothing of the log.
+  std::shared_ptr<LogSegment> home_;
   std::uint64_t newest_ = 0;      ///< change: who tells of one can't undo what a later one told
   bool has_other_names_ = false;  ///< when path is "": the file is not gone
   /// In the log. Where a file may have other names that we don't know, it stays after its removal, so that

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support"))
@@ -379,6 +380,118 @@ class MadeNamesAndCrashes(CrashBed):
             if i < count:  # the last pair may be cut between its two
                 self.assertEqual((self.export / f"a/vm/{i}.second").read_bytes(), b"%d" % i)
         self.assertIn(len(seen), (2 * count, 2 * count - 1))
+
+
+class MadeNamesAmongOthers(CrashBed):
+    """What else happens at the same time, or was there before."""
+
+    FILES = ()
+
+    def test_the_first_names_of_a_mount_are_made_by_many_at_once(self):
+        for group in range(8):
+            (self.export / f"a/{group}").mkdir()
+        for turn in range(3):  # with a cache that was used before, whose inodes are tidied away
+            m = self.mount(name=f"mnt-{turn}")
+            start = threading.Barrier(8)
+
+            def make(group):
+                start.wait()
+                for i in range(3):
+                    (m.path / f"a/{group}/{turn}-{i}").write_bytes(b"%d" % group)
+                os.mkdir(m.path / f"a/{group}/dir-{turn}")
+
+            threads = [threading.Thread(target=make, args=(group,)) for group in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(run(testbed.SLIPWAY, "flush", m.path, check=False).returncode, 0)
+            for group in range(8):
+                self.assertEqual((self.export / f"a/{group}/{turn}-2").read_bytes(), b"%d" % group)
+            m.umount()
+
+    def test_an_inode_number_that_comes_again_is_another_file(self):
+        m = self.mount()
+        for turn in range(4):
+            for i in range(15):
+                (m.path / f"a/{turn}-{i}").write_bytes(b"lock")
+            crashbed.sync_names(m.path)
+            for i in range(15):
+                os.close(os.open(m.path / f"a/{turn}-{i}", os.O_RDWR))
+                os.unlink(m.path / f"a/{turn}-{i}")
+
+    def test_a_file_without_a_name_keeps_nothing_of_the_write_log(self):
+        m = self.mount("log_size=64M", "log_wait=5")
+        fd = os.open(m.path / "a/removed", os.O_CREAT | os.O_RDWR)
+        os.write(fd, b"tiny")
+        os.unlink(m.path / "a/removed")
+        with open(m.path / "a/disk", "wb", buffering=0) as disk:
+            for i in range(100):
+                disk.write(os.urandom(1 << 20))
+                os.pwrite(fd, os.urandom(1 << 20), 100)
+        self.assertEqual(os.pread(fd, 4, 0), b"tiny")
+        self.assertEqual(os.fstat(fd).st_size, (1 << 20) + 100)
+        os.close(fd)
+
+    def test_long_paths_go_in_as_many_checkpoints_as_they_need(self):
+        m = self.mount()
+        fd = os.open(m.path / "a", os.O_RDONLY)
+        for _ in range(6):
+            os.mkdir("d" * 240, dir_fd=fd)
+            below = os.open("d" * 240, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        for i in range(200):
+            os.close(os.open(f"{i}", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+        os.close(fd)
+        crashbed.sync_names(m.path)
+        self.assertEqual(sum(len(files) for _, _, files in os.walk(self.export / "a")), 200)
+
+    def test_what_was_made_before_its_directory_is_there_while_the_server_gets_to_know_both(self):
+        m = self.mount()
+        for turn in range(4):
+            top = m.path / f"a/{turn}"
+            os.mkdir(top)
+            crashbed.sync_names(m.path)
+            (top / "early").write_bytes(b"content")
+            opened = [os.open(top / f"{i}", os.O_CREAT | os.O_RDWR) for i in range(40)]
+            os.mkdir(top / "late")
+            os.rename(top / "early", top / "late/early")
+            over, wrong = threading.Event(), []
+
+            def look():
+                while not over.is_set():
+                    try:
+                        if os.listdir(top / "late") != ["early"]:
+                            wrong.append("a listing without it")
+                        if (top / "late/early").read_bytes() != b"content":
+                            wrong.append("other content")
+                    except OSError as e:
+                        wrong.append(str(e))
+
+            readers = [threading.Thread(target=look) for _ in range(2)]
+            for reader in readers:
+                reader.start()
+            crashbed.sync_names(m.path)
+            over.set()
+            for reader in readers:
+                reader.join()
+            for fd in opened:
+                os.close(fd)
+            self.assertEqual(wrong[:3], [])
+
+    def test_locks_without_number_take_no_inodes_of_the_server(self):
+        m = self.mount()
+        prepared = []
+        for turn in range(200):
+            os.mkdir(m.path / "a/lck")
+            os.close(os.open(m.path / "a/lck/file", os.O_CREAT | os.O_WRONLY))
+            os.unlink(m.path / "a/lck/file")
+            os.rmdir(m.path / "a/lck")
+        for directory in self.dir.rglob("prepared"):
+            prepared += os.listdir(directory)
+        self.assertGreater(len(prepared), 0)
+        self.assertLess(len(prepared), 100)
 
 
 if __name__ == "__main__":
