@@ -44,6 +44,11 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
   if (const Status noted = note_applied(); !noted)
     log_warning("{}", noted.error().message);
   fault_point("writeback-applied");
+  // Who opens a file from here on asks the server. Who did before is told, below.
+  for (const auto& [file, item] : news) {
+    const std::lock_guard locked(file->mutex_);
+    file->has_name_there_ = item.was_made;
+  }
   WriteBackListener* const listener = listener_.load();
   std::vector<PendingNames::Named> named;
   for (auto& [file, item] : news) {
@@ -71,11 +76,6 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
   }
   // In one step: a directory that is pending shows nothing but what is pending in it.
   pending_.remove(named);
-  // Who opened a file after the others were told, and before it was the server's, has missed it.
-  for (const auto& [file, item] : news) {
-    if (item.was_made && listener != nullptr)
-      listener->on_applied(item.id, item.base, item.after, item.newest);
-  }
   for (std::size_t i = 0; i < files.size(); ++i) {
     const CommitResult& result = reply.files[i];
     if (result.status == 0)

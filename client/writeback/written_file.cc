@@ -91,7 +91,7 @@ bool WrittenFile::given_up() const {
 
 bool WrittenFile::is_pending() const {
   const std::lock_guard lock(mutex_);
-  return is_pending_locked();
+  return is_pending_locked() && !has_name_there_;
 }
 
 bool WrittenFile::is_orphan() const {

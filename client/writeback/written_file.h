@@ -125,6 +125,7 @@ class WrittenFile {
   std::vector<std::uint64_t> handles_;
   std::optional<Error> refused_;  ///< it takes no more writes; what it took before may still go
   bool given_up_ = false;         ///< nothing of it goes to the server any more
+  bool has_name_there_ = false;   ///< the server has applied it, and all who have it open are told of that
   bool orphan_ = false;           ///< it never had a name there; who has it open goes on with it
   std::optional<Attributes> prepared_;  ///< the inode, of a file of our making
   /// Of an orphan: a file without a name that has its content, each byte in its place. So it keeps
