@@ -193,7 +193,8 @@ void Changes::make_directory_there(const MakeSpec& spec, Done<Entry> asker, cons
   request.directory = parent->ref();
   request.name = spec.name;
   request.mode = spec.mode;
-  make_node(std::move(request), path_of(parent->path, spec.name), spec.parent, std::move(asker), slot);
+  make_node(std::move(request), path_of(parent->path, spec.name), spec.parent, std::move(asker),
+            slot);
 }
 
 void Changes::make_symlink(const MakeSpec& spec, Done<Entry> asker, const Slot& slot) {
@@ -208,7 +209,8 @@ void Changes::make_symlink(const MakeSpec& spec, Done<Entry> asker, const Slot& 
   request.name = spec.name;
   request.mode = 0777;
   request.target = spec.target;
-  make_node(std::move(request), path_of(parent->path, spec.name), spec.parent, std::move(asker), slot);
+  make_node(std::move(request), path_of(parent->path, spec.name), spec.parent, std::move(asker),
+            slot);
 }
 
 void Changes::link(std::uint64_t nodeid, const NameRef& to, Done<Entry> asker, const Slot& slot) {
@@ -305,7 +307,8 @@ void Changes::rename_there(const NameRef& from, const NameRef& to, std::uint32_t
     });
   };
   after_writes<Nothing>(asker, slot,
-                        {path_of(source->path, from.name), path_of(target->path, to.name)}, rename);
+                        {path_of(source->path, from.name), path_of(target->path, to.name)},
+                        rename);
 }
 
 void Changes::renamed(const RenameRequest& request) {

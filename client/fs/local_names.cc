@@ -1,6 +1,7 @@
 #include "fs/local_names.h"
 
 #include "base/log.h"
+#include "fs/asking.h"
 #include "fs/path_names.h"
 
 #include <algorithm>
@@ -48,19 +49,22 @@ void LocalNames::prepare(const NodeView& directory, const std::string& name, Mak
   const bool is_stocked = has(kind);
   if (!is_stocked && !order(question))
     return done(fail(refusal(name)));
-  const unsigned step = slot->begin();
-  const CallId call = remote_.prepare(
-      question,
-      [this, kind, is_ours, name, is_tidy = question.tidy,
-       done = std::move(done)](const Result<PrepareReply>& reply) {
-        add(is_tidy, reply);
-        if (!reply)
-          return done(fail(as_the_servers_to_do(reply.error())));
-        if (!is_ours && (!reply->may_make || reply->exists))
-          return done(fail(refusal(name)));
-        done(take(kind));
-      });
-  slot->bind(step, [this, call] { remote_.cancel(call); });
+  // Who is killed is let go; what the server prepares comes all the same, and a tidying that ran late would
+  // take away what was prepared after it.
+  const auto asking = std::make_shared<Asking<Attributes>>(std::move(done));
+  slot->bind(slot->begin(), [asking] { asking->give_up(); });
+  remote_.prepare(question, [this, kind, is_ours, name, is_tidy = question.tidy,
+                             asking](const Result<PrepareReply>& reply) {
+    add(is_tidy, reply);
+    if (!asking->start())
+      return;  // who asked has gone
+    if (!reply)
+      asking->answer(fail(as_the_servers_to_do(reply.error())));
+    else if (!is_ours && (!reply->may_make || reply->exists))
+      asking->answer(fail(refusal(name)));
+    else
+      asking->answer(take(kind));
+  });
   if (is_stocked)
     refill();
 }

@@ -79,7 +79,7 @@ void Names::lookup(std::uint64_t parent, const std::string& name, Done<Entry> do
   if (const auto made = pending(path))
     return done(remember_path(path, *made, asked));
   // Nobody else can have made it there. Of what the server has got this moment, that tells.
-  if (pending(directory->path) && !pending_->find(path) && pending(directory->path))
+  if (pending_ != nullptr && !pending_->find(path) && pending(directory->path))
     return done(Entry{});
   const unsigned step = slot->begin();
   const CallId call = remote_.lookup(

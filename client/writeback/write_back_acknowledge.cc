@@ -47,7 +47,7 @@ void WriteBack::acknowledge(std::uint64_t number, const Files& files, const Comm
   // Who opens a file from here on asks the server. Who did before is told, below.
   for (const auto& [file, item] : news) {
     const std::lock_guard locked(file->mutex_);
-    file->has_name_there_ = item.was_made;
+    file->has_name_there_ = file->has_name_there_ || item.was_made;
   }
   WriteBackListener* const listener = listener_.load();
   std::vector<PendingNames::Named> named;

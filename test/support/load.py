@@ -7,6 +7,7 @@ until somebody has looked. Standard library only.
 
 import collections
 import ctypes
+import errno
 import mmap
 import os
 import pathlib
@@ -240,20 +241,30 @@ class NameLoad:
 
     def make(self, name):
         data = self.random.randbytes(self.random.randrange(1, 9000))
-        self.maybe = [{**self.names, name: b""}, {**self.names, name: data}]
+        self.maybe = [{**self.names, name: b""}, *self.written(name, b"", data)]
         with open(self.directory / name, "wb", buffering=0) as f:
             self.names = {**self.names, name: b""}
-            f.write(data)
+            self.write(f, data)
         self.names, self.maybe = {**self.names, name: data}, []
+
+    def written(self, name, before, data):
+        """What a write may leave that is cut off: the kernel hands it over page by page."""
+        cuts = [k for k in range(1, len(data)) if (len(before) + k) % 4096 == 0]
+        return [{**self.names, name: before + data[:k]} for k in [*cuts, len(data)]]
+
+    @staticmethod
+    def write(file, data):
+        if file.write(data) != len(data):  # the mount died between two pages
+            raise OSError(errno.ENOTCONN, "a short write")
 
     def append(self, name):
         data = self.random.randbytes(self.random.randrange(1, 9000))
 
-        def call(_):
-            with open(self.directory / name, "ab", buffering=0) as f:
-                f.write(data)
-
-        self.attempt({**self.names, name: self.names[name] + data}, call)
+        before = self.names[name]
+        self.maybe = self.written(name, before, data)
+        with open(self.directory / name, "ab", buffering=0) as f:
+            self.write(f, data)
+        self.names, self.maybe = {**self.names, name: before + data}, []
 
     def rename(self, old, new):
         after = self.without(old)

@@ -75,11 +75,8 @@ class VmwareLock(WritingTest):
             self.assertTrue(absent(os.stat, lock.name("M")))
 
 
-class TwoMounts(VmwareLock):
-    """Two mounts with caches of their own stand for two hosts. Without leases they contend for
-    names only, as hosts with another file system between them do."""
-
-    options = ("lease=no",)
+class OtherHost:
+    """A second mount of the export, with a cache of its own."""
 
     @classmethod
     def setUpClass(cls):
@@ -88,6 +85,13 @@ class TwoMounts(VmwareLock):
         cls.other.cache = cls.dir / "cache-other"
         cls.other.__enter__()
         cls.addClassCleanup(cls.other.__exit__)
+
+
+class TwoMounts(OtherHost, VmwareLock):
+    """Two mounts with caches of their own stand for two hosts. Without leases they contend for
+    names only, as hosts with another file system between them do."""
+
+    options = ("lease=no",)
 
     def test_four_and_four_processes_on_two_mounts_never_have_two_winners(self):
         other = self.other.path / self.there.name / "vm.vmx"
@@ -111,19 +115,11 @@ class TwoMounts(VmwareLock):
         self.assertEqual(sum(in_processes(8, create)), 20)
 
 
-class TwoLeasedMounts(WritingTest):
+class TwoLeasedMounts(OtherHost, WritingTest):
     """The same with leases: each name is made in one host's log, which the other asks for."""
 
     options = ("lease_wait=60",)
     play = VmwareLock.play
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.other = Mount(cls.mount.source, cls.dir, cls.mount.options, name="other")
-        cls.other.cache = cls.dir / "cache-other"
-        cls.other.__enter__()
-        cls.addClassCleanup(cls.other.__exit__)
 
     def test_two_and_two_processes_on_two_hosts_never_have_two_winners(self):
         other = self.other.path / self.there.name / "vm.vmx"
